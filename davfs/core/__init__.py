@@ -1,0 +1,1 @@
+"""Pure logic of the drive: no IO, threads, clocks or randomness inside."""
