@@ -1,0 +1,1 @@
+"""The davfs command. Imports node and below."""

@@ -1,0 +1,1 @@
+"""Raft by PySyncObj: what the cluster agrees on. Imports core only; alone knows PySyncObj."""

@@ -1,0 +1,1 @@
+"""A volume's documents in automerge. Imports core only; alone knows automerge."""
