@@ -1,0 +1,68 @@
+"""Keys of a volume's documents, and which document an entry lives in (docs/FORMAT.md).
+
+A key is ``<kind>/<inode>[/<part>]@<version>``; the version is the position of the record that wrote it, zero-padded hex,
+so that text order is history order. An overwrite deletes the old versioned key and puts a new one (design, section 5).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from davfs.core.model import Epoch, Position
+
+NAME = "n"  # n/<inode>: parent, name, kind, created
+MANIFEST = "m"  # m/<inode>: size, mtime, etag, chunks or number of segments
+SEGMENT = "s"  # s/<inode>/<number>: a run of chunks of a large file
+PROPERTY = "p"  # p/<inode>/<Clark name>: the XML of a dead property
+
+BUCKET_BITS = 8
+"""Entries of inodes that were made within 2**BUCKET_BITS records share a document."""
+
+
+class Key(NamedTuple):
+    """A parsed key. ``part`` is the segment number or property name, else empty."""
+
+    kind: str
+    inode: str
+    part: str
+    version: str
+
+
+def make(kind: str, inode: str, version: str, part: str = "") -> str:
+    middle = f"{inode}/{part}" if part else inode
+    return f"{kind}/{middle}@{version}"
+
+
+def parse(key: str) -> Key:
+    """The parts of a key; ValueError if it is none."""
+    body, at, version = key.rpartition("@")
+    kind, slash, rest = body.partition("/")
+    inode, _, part = rest.partition("/")
+    if not at or not slash or kind not in (NAME, MANIFEST, SEGMENT, PROPERTY) or not inode or not version:
+        raise ValueError(f"not a key of a volume's document: {key!r}")
+    return Key(kind, inode, part, version)
+
+
+def make_inode(at: Position, number: int) -> str:
+    """The id of the ``number``-th inode that the record at ``at`` makes. Never reused: positions are not."""
+    return f"{at.seq:x}.{at.epoch.incarnation:x}.{at.epoch.counter:x}.{number:x}"
+
+
+def document_of(inode: str, kind: str = NAME, part: str = "") -> str:
+    """The id of the document that holds an entry. Segments of large files have a document each."""
+    if kind == SEGMENT:
+        return f"s/{inode}/{part}"
+    head = inode.partition(".")[0]
+    try:
+        return f"b/{int(head, 16) >> BUCKET_BITS:x}"
+    except ValueError:
+        return "b/system"  # properties of the root, which no record made
+
+
+def version_of(at: Position) -> str:
+    return str(at)
+
+
+def parse_version(text: str) -> Position:
+    incarnation, counter, seq = text.split(".")
+    return Position(Epoch(int(incarnation, 16), int(counter, 16)), int(seq, 16))

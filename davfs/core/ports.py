@@ -1,0 +1,253 @@
+"""Ports: what the protocols need from disk, documents, Raft and the network, as small structural types.
+
+Implementations live one layer up, each behind one thin module; the simulator brings its own. ``tests/conformance``
+has one suite for each port that has more than one implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol
+
+from davfs.core.model import Entry, Epoch, Manifest, Position
+from davfs.core.record import Record
+
+
+class Clock(Protocol):
+    """Seconds that never stop or step: CLOCK_BOOTTIME in production. ``wall_ns`` is for people only (mtimes)."""
+
+    def now(self) -> float: ...
+
+    def wall_ns(self) -> int: ...
+
+
+class Random(Protocol):
+    """Unpredictable bytes: tokens, ids."""
+
+    def token(self, size: int) -> bytes: ...
+
+
+# --- Raft -----------------------------------------------------------------------------------------------------------
+
+
+class StateMachine(Protocol):
+    """What Raft drives. ``apply`` is deterministic, never raises, and answers plain values, errors included."""
+
+    def apply(self, command: tuple[Any, ...]) -> Any: ...
+
+    def dump(self) -> bytes: ...
+
+    def load(self, data: bytes) -> None: ...
+
+
+class FrameNetwork(Protocol):
+    """Opaque frames between named, authenticated nodes; best effort, no order or single delivery promised."""
+
+    def start(self, receive: Callable[[str, bytes], None]) -> None: ...
+
+    def send(self, peer: str, frame: bytes) -> bool:
+        """Queue a frame without ever blocking. False: it was dropped."""
+        ...
+
+    def set_peers(self, peers: Iterable[str]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class JournalStore(Protocol):
+    """Raft's durable memory. Every method returns after its effect is durable; each is one transaction."""
+
+    def meta(self) -> dict[str, Any]: ...
+
+    def set_meta(self, meta: dict[str, Any]) -> None: ...
+
+    def entries(self) -> list[tuple[int, int, bytes]]:
+        """(index, term, command), ascending, from the oldest that is kept."""
+        ...
+
+    def replace_tail(self, cut_from: int, entries: Sequence[tuple[int, int, bytes]]) -> None:
+        """Drop all entries from index ``cut_from`` on and append others, at once."""
+        ...
+
+    def snapshot(self) -> bytes | None: ...
+
+    def install_snapshot(self, data: bytes, keep_from: int, entries: Sequence[tuple[int, int, bytes]] | None) -> None:
+        """Replace the snapshot and drop entries before ``keep_from`` (or replace all by ``entries``), at once."""
+        ...
+
+    def close(self) -> None: ...
+
+
+# --- documents (CRDT) -----------------------------------------------------------------------------------------------
+
+
+class Document(Protocol):
+    """One automerge document: a flat map of text to text. Not thread-safe; its owner holds a lock."""
+
+    def heads(self) -> tuple[bytes, ...]:
+        """The heads of its history, sorted."""
+        ...
+
+    def change(self, puts: Sequence[tuple[str, str]], deletes: Sequence[str]) -> bytes:
+        """Make one change and give its bytes. Deleting a key that is absent is no error."""
+        ...
+
+    def apply(self, change: bytes, heads: Sequence[bytes]) -> None:
+        """Apply a change made elsewhere; :class:`CorruptData` unless the heads are then exactly ``heads`` (a change that
+        is corrupt or misses its dependencies would otherwise be dropped without a word)."""
+        ...
+
+    def get(self, key: str) -> str | None: ...
+
+    def keys(self) -> list[str]: ...
+
+    def save(self) -> bytes: ...
+
+
+class Documents(Protocol):
+    """Makes documents. ``actor``: 16 bytes, fresh for every grant and every load that will change the document."""
+
+    def load(self, snapshot: bytes | None, changes: Sequence[bytes], actor: bytes) -> Document: ...
+
+
+# --- disk -----------------------------------------------------------------------------------------------------------
+
+
+class ChunkStore(Protocol):
+    """Immutable chunks under (volume id, hex BLAKE3 digest). Thread-safe."""
+
+    def put(self, volume: str, digest: str, data: bytes | memoryview) -> None:
+        """Store durably, then return. Verifies the digest (:class:`CorruptData`); :class:`NoSpace` when full;
+        :class:`StorePoisoned` after a failed sync, for ever. A chunk that is there already is verified, not rewritten."""
+        ...
+
+    def get(self, volume: str, digest: str) -> bytes:
+        """The bytes, verified. :class:`ChunkMissing`, or :class:`CorruptData` (the bad copy is set aside)."""
+        ...
+
+    def has(self, volume: str, digest: str) -> bool:
+        """Whether a file of that name is there (not verified)."""
+        ...
+
+    def free_bytes(self) -> int: ...
+
+
+class StoredDocument(NamedTuple):
+    """A document at rest: a snapshot and the changes since."""
+
+    snapshot: bytes | None
+    changes: list[bytes]
+
+
+class DocumentUpdate(NamedTuple):
+    """What a committed record did to a document: its change, and a fresh snapshot when the tail grew long."""
+
+    document: str
+    change: bytes
+    snapshot: bytes | None = None
+
+
+class IndexUpdate(NamedTuple):
+    """A key of a document as it is after a record: its value, or None when it is gone."""
+
+    key: str
+    value: str | None
+
+
+class AppliedRecord(NamedTuple):
+    """A record on its way from the log into documents and index."""
+
+    record: Record
+    documents: Sequence[DocumentUpdate]
+    index: Sequence[IndexUpdate]
+
+
+class IndexView(Protocol):
+    """Reads of one committed state of a volume; all reads through one view see the same state."""
+
+    @property
+    def committed(self) -> Position: ...
+
+    def entry(self, inode: str) -> Entry | None:
+        """The entry of an inode; the root's is made up (it has no record). Size, mtime and etag come from its manifest."""
+        ...
+
+    def child(self, parent: str, name: str) -> Entry | None: ...
+
+    def children(self, parent: str) -> list[Entry]:
+        """Sorted by name."""
+        ...
+
+    def manifest(self, inode: str) -> tuple[str, Manifest] | None:
+        """(version, manifest) of a file, without the chunks of its segments."""
+        ...
+
+    def segment(self, inode: str, number: int) -> tuple[str, str] | None:
+        """(version, JSON text) of one segment."""
+        ...
+
+    def properties(self, inode: str) -> dict[str, tuple[str, str]]:
+        """Clark name -> (version, XML) of the dead properties."""
+        ...
+
+    def reply(self, request_id: str) -> tuple[Any] | None:
+        """What a committed record with that request id answered, in a 1-tuple; None if there is none."""
+        ...
+
+    def usage(self) -> tuple[int, int]:
+        """(number of files, sum of their sizes in bytes)."""
+        ...
+
+
+class ReplicaStore(Protocol):
+    """One volume's records, documents and index on one node, each method one atomic transaction. Thread-safe.
+
+    The log is contiguous: positions have seq ``oldest .. last``. Records up to ``committed`` are in documents and index.
+    """
+
+    @property
+    def incarnation(self) -> str:
+        """Random per empty store (design, section 3)."""
+        ...
+
+    @property
+    def sealed(self) -> Epoch: ...
+
+    @property
+    def last(self) -> Position: ...
+
+    @property
+    def committed(self) -> Position: ...
+
+    def seal(self, epoch: Epoch) -> None:
+        """Durably remember the highest epoch; lower ones are a ValueError."""
+        ...
+
+    def position_at(self, seq: int) -> Position | None:
+        """The position of the record with that seq (ORIGIN for 0), None where the log has none."""
+        ...
+
+    def read_log(self, first_seq: int, limit_bytes: int) -> list[bytes]:
+        """Encoded records from ``first_seq`` on, at least one if there is one, about ``limit_bytes`` at most."""
+        ...
+
+    def append(self, records: Sequence[tuple[Position, bytes]], cut_from: int | None) -> None:
+        """Durably append to the log, after moving all records with seq >= ``cut_from`` to the late ones, at once."""
+        ...
+
+    def late_records(self) -> list[tuple[Position, bytes]]:
+        """Records that were cut from the log: they never enter the documents as they are."""
+        ...
+
+    def load_document(self, document: str) -> StoredDocument: ...
+
+    def commit(self, applied: Sequence[AppliedRecord]) -> None:
+        """Enter records into documents and index and move the commit mark behind them, at once."""
+        ...
+
+    def view(self) -> AbstractContextManager[IndexView]: ...
+
+    def iter_documents(self) -> Iterator[str]: ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,101 @@
+"""Records: one operation on a volume, as it is replicated, logged and committed (format 1, docs/FORMAT.md).
+
+On disk and on the wire a record is ``b"DR" + version (1 byte) + BLAKE3-128 of the body (16 bytes) + body``; the body is a
+msgpack array. The checksum covers everything behind it, the volume's id included: a record of another volume, a cut or
+a flipped one is refused before anything is read out of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+from blake3 import blake3
+
+from davfs.core.errors import CorruptData, UnknownFormat
+from davfs.core.model import MAX_RECORD, Epoch, Position
+
+FORMAT = 1
+_MAGIC = b"DR"
+_HEAD = len(_MAGIC) + 1 + 16
+
+OPERATION = "op"
+START = "start"
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentChange:
+    """What a record does to one document: the automerge change, the keys it touches, the heads after it."""
+
+    document: str
+    change: bytes
+    keys: tuple[str, ...]
+    heads: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One operation. ``base`` is what a start record adopted; ``reply`` is what a re-sent request is answered with."""
+
+    volume: str
+    position: Position
+    kind: str
+    request_id: str
+    changes: tuple[DocumentChange, ...] = ()
+    base: Position | None = None
+    reply: Any = None
+    at_ns: int = 0
+
+
+def encode(record: Record) -> bytes:
+    """The bytes of a record; ValueError if it is larger than a record may be."""
+    body = msgpack.packb(
+        [
+            record.volume,
+            [record.position.epoch.incarnation, record.position.epoch.counter, record.position.seq],
+            record.kind,
+            record.request_id,
+            [[c.document, c.change, list(c.keys), list(c.heads)] for c in record.changes],
+            None if record.base is None else [record.base.epoch.incarnation, record.base.epoch.counter, record.base.seq],
+            record.reply,
+            record.at_ns,
+        ],
+        use_bin_type=True,
+    )
+    if len(body) + _HEAD > MAX_RECORD:
+        raise ValueError(f"a record of {len(body)} bytes is larger than {MAX_RECORD}")
+    return _MAGIC + bytes([FORMAT]) + blake3(body).digest(16) + bytes(body)
+
+
+def decode(data: bytes, volume: str) -> Record:
+    """The record in ``data``; :class:`CorruptData` for anything that is not a whole record of ``volume``."""
+    if data[: len(_MAGIC)] != _MAGIC or len(data) < _HEAD:
+        raise CorruptData("this is not a record")
+    if data[2] != FORMAT:
+        raise UnknownFormat(f"record format {data[2]} is unknown here (known: {FORMAT})")
+    body = data[_HEAD:]
+    if blake3(body).digest(16) != data[3:_HEAD]:
+        raise CorruptData("a record's checksum does not match")
+    try:
+        vol, at, kind, request_id, changes, base, reply, at_ns = msgpack.unpackb(body, raw=False, strict_map_key=False)
+        record = Record(
+            vol,
+            _position(at),
+            kind,
+            request_id,
+            tuple(DocumentChange(d, c, tuple(k), tuple(h)) for d, c, k, h in changes),
+            None if base is None else _position(base),
+            reply,
+            at_ns,
+        )
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise CorruptData(f"a record's body is malformed: {error}") from error
+    if record.volume != volume:
+        raise CorruptData(f"a record of volume {record.volume} came for volume {volume}")
+    return record
+
+
+def _position(value: list[int]) -> Position:
+    incarnation, counter, seq = value
+    return Position(Epoch(incarnation, counter), seq)
