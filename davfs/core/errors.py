@@ -95,6 +95,13 @@ class Locked(DavfsError):
     status = 423
 
 
+class LockTokenMismatch(DavfsError):
+    """That lock token does not lock this resource (RFC 4918, 9.11.1)."""
+
+    code = "lock-token-mismatch"
+    status = 409
+
+
 class IncompleteBody(InvalidInput):
     """The request's body ended before it was complete; nothing was changed."""
 

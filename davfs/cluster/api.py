@@ -1,0 +1,164 @@
+"""What the DAV side (and later the client library) sees of the drive: blocking calls, one per operation.
+
+``Drive`` finds out who serves a volume; ``Volume`` is a volume that this node holds right now. All raise the errors of
+``core.errors``; a definite error has changed nothing, :class:`~davfs.core.errors.OutcomeUnknown` may have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from davfs.core.model import DavLock, Entry, Path, VolumeInfo, VolumePolicy
+
+Condition = Callable[[Entry | None], None]
+"""Raises an error (412, ...) when the request's conditions do not hold for the entry that is at the path. Called under
+the gate of the path, with the state that the change will be applied to; for PUT also once before the body is read."""
+
+Reader = Callable[[int], bytes]
+"""``read(n)``: up to n bytes of a request's body, b"" at its end; raises IncompleteBody if it ends early."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: the account, the lock tokens that the request submitted, and an id that makes a re-send harmless."""
+
+    principal: str = ""
+    lock_tokens: frozenset[str] = frozenset()
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Another node serves the volume: forward the request to ``node``."""
+
+    node: str
+    epoch: str
+
+
+@dataclass(frozen=True, slots=True)
+class LockRequest:
+    """A LOCK to be granted (RFC 4918, 9.10). ``token`` is made by the caller (opaquelocktoken:uuid)."""
+
+    token: str
+    infinite: bool
+    exclusive: bool
+    owner: str
+    principal: str
+    timeout_s: int
+
+
+class Content(Protocol):
+    """An open file: one version, whatever happens to the path meanwhile."""
+
+    @property
+    def entry(self) -> Entry: ...
+
+    def read(self, start: int, stop: int) -> Iterator[memoryview | bytes]:
+        """The bytes [start, stop), in blocks of at most one chunk, verified; ChunkLost when no good copy answers."""
+        ...
+
+
+class Volume(Protocol):
+    """A volume held by this node. Paths are tuples of validated names (``core.names``)."""
+
+    @property
+    def info(self) -> VolumeInfo: ...
+
+    # reads: checked against the lease after the request arrived
+    def lookup(self, path: Path) -> Entry | None: ...
+
+    def children(self, path: Path) -> list[Entry]:
+        """Members sorted by name; NotFound, NotACollection."""
+        ...
+
+    def properties(self, entry: Entry) -> Mapping[str, str]:
+        """Dead properties: Clark name ``{ns}name`` -> the XML of the whole property element."""
+        ...
+
+    def members_properties(self, path: Path) -> Mapping[str, Mapping[str, str]]:
+        """inode -> dead properties, of the members of a collection that have any (one read for a whole PROPFIND)."""
+        ...
+
+    def open(self, path: Path) -> Content:
+        """NotFound, or Forbidden for a collection."""
+        ...
+
+    def quota(self) -> tuple[int, int]:
+        """(used bytes, available bytes)."""
+        ...
+
+    # changes: durable on a quorum when they return
+    def put(
+        self, path: Path, read: Reader, length: int | None, *, mtime_ns: int | None, condition: Condition, caller: Caller,
+        before_body: Callable[[], None] = lambda: None,
+    ) -> tuple[Entry, bool]:
+        """Replace or create a file; (entry, created). ``before_body`` is called after the first check of conditions,
+        locks and quorum, before the first read (it may send 100 Continue). The file appears complete or not at all."""
+        ...
+
+    def mkcol(self, path: Path, *, condition: Condition, caller: Caller, mtime_ns: int | None = None) -> Entry: ...
+
+    def delete(self, path: Path, *, condition: Condition, caller: Caller) -> None:
+        """Whole trees at once; locks below it must be submitted, and end with it."""
+        ...
+
+    def move(
+        self, source: Path, target: Path, *, overwrite: bool, condition: Condition, caller: Caller, mtime_ns: int | None = None
+    ) -> bool:
+        """True when nothing was at the target. PreconditionFailed when something is and not ``overwrite``."""
+        ...
+
+    def copy(
+        self, source: Path, target: Path, *, overwrite: bool, shallow: bool, condition: Condition, caller: Caller,
+        mtime_ns: int | None = None,
+    ) -> bool:
+        """Copies no bytes: chunks are shared. ``shallow``: Depth 0, the collection alone."""
+        ...
+
+    def proppatch(
+        self, path: Path, sets: Mapping[str, str], removes: Collection[str], *, condition: Condition, caller: Caller,
+        mtime_ns: int | None = None,
+    ) -> None: ...
+
+    # locks
+    def locks(self, path: Path) -> Sequence[DavLock]:
+        """Locks that cover the path: its own and those inherited from depth-infinity locks above."""
+        ...
+
+    def locks_below(self, path: Path) -> Sequence[DavLock]:
+        """Locks on the path's members, at any depth."""
+        ...
+
+    def lock(self, path: Path, request: LockRequest, *, condition: Condition, caller: Caller) -> tuple[DavLock, bool]:
+        """Grant a lock; (lock, created an empty file because nothing was there). Locked on a conflict."""
+        ...
+
+    def refresh_lock(self, path: Path, token: str, timeout_s: int, *, caller: Caller) -> DavLock:
+        """PreconditionFailed if no such lock covers the path."""
+        ...
+
+    def unlock(self, path: Path, token: str, *, caller: Caller) -> None:
+        """LockTokenMismatch if the lock does not cover the path; Forbidden if another principal holds it."""
+        ...
+
+
+class Drive(Protocol):
+    """The whole drive as one node sees it."""
+
+    @property
+    def node(self) -> str: ...
+
+    def volumes(self) -> list[VolumeInfo]: ...
+
+    def create_volume(self, name: str, policy: VolumePolicy) -> VolumeInfo: ...
+
+    def route(self, volume: str, *, forwarded: bool, avoid: Forward | None = None) -> Volume | Forward:
+        """Who serves: the volume itself if this node holds it (taking it if it is free), else where to forward.
+
+        Waits, bounded, while a takeover is going on. ``forwarded``: the request came from another node, so it is
+        never forwarded on: NotHolder. ``avoid``: that forward just failed; wait for its token to change or expire.
+        VolumeNotFound; Unavailable with the reason when nobody can serve now.
+        """
+        ...
