@@ -91,8 +91,8 @@ class Volume(Protocol):
 
     # changes: durable on a quorum when they return
     def put(
-        self, path: Path, read: Reader, length: int | None, *, mtime_ns: int | None, condition: Condition, caller: Caller,
-        before_body: Callable[[], None] = lambda: None,
+        self, path: Path, read: Reader, length: int | None, *,
+        mtime_ns: int | None, condition: Condition, caller: Caller, before_body: Callable[[], None] = lambda: None,
     ) -> tuple[Entry, bool]:
         """Replace or create a file; (entry, created). ``before_body`` is called after the first check of conditions,
         locks and quorum, before the first read (it may send 100 Continue). The file appears complete or not at all."""
@@ -105,7 +105,8 @@ class Volume(Protocol):
         ...
 
     def move(
-        self, source: Path, target: Path, *, overwrite: bool, condition: Condition, caller: Caller, mtime_ns: int | None = None
+        self, source: Path, target: Path, *,
+        overwrite: bool, condition: Condition, caller: Caller, mtime_ns: int | None = None,
     ) -> bool:
         """True when nothing was at the target. PreconditionFailed when something is and not ``overwrite``."""
         ...

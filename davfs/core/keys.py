@@ -1,7 +1,7 @@
 """Keys of a volume's documents, and which document an entry lives in (docs/FORMAT.md).
 
-A key is ``<kind>/<inode>[/<part>]@<version>``; the version is the position of the record that wrote it, zero-padded hex,
-so that text order is history order. An overwrite deletes the old versioned key and puts a new one (design, section 5).
+A key is ``<kind>/<inode>[/<part>]@<version>``; the version is the position of the record that wrote it, zero-padded
+hex, so that text order is history order. An overwrite deletes the old versioned key and puts a new one (design, section 5).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Key(NamedTuple):
 
 
 def make(kind: str, inode: str, version: str, part: str = "") -> str:
+    """The key of one version of an entry."""
     middle = f"{inode}/{part}" if part else inode
     return f"{kind}/{middle}@{version}"
 
@@ -60,9 +61,11 @@ def document_of(inode: str, kind: str = NAME, part: str = "") -> str:
 
 
 def version_of(at: Position) -> str:
+    """The version that a record at ``at`` gives to what it writes."""
     return str(at)
 
 
 def parse_version(text: str) -> Position:
+    """The position of the record that wrote a version; ValueError if it is none."""
     incarnation, counter, seq = text.split(".")
     return Position(Epoch(int(incarnation, 16), int(counter, 16)), int(seq, 16))

@@ -7,7 +7,7 @@ May import nothing of davfs.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, cast
 
 Path: TypeAlias = tuple[str, ...]
 """Names from a volume's root downwards; ``()`` is the root."""
@@ -50,8 +50,8 @@ ORIGIN = Position(NO_EPOCH, 0)
 
 def position(value: object) -> Position:
     """A position from its wire form ``[[incarnation, counter], seq]``."""
-    (incarnation, counter), seq = value  # type: ignore[misc]
-    return Position(Epoch(int(incarnation), int(counter)), int(seq))
+    (incarnation, counter), seq = cast("tuple[tuple[int, int], int]", value)
+    return Position(Epoch(incarnation, counter), seq)
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,8 +94,10 @@ class Document(Protocol):
         ...
 
     def apply(self, change: bytes, heads: Sequence[bytes]) -> None:
-        """Apply a change made elsewhere; :class:`CorruptData` unless the heads are then exactly ``heads`` (a change that
-        is corrupt or misses its dependencies would otherwise be dropped without a word)."""
+        """Apply a change made elsewhere; :class:`CorruptData` unless the heads are then exactly ``heads``.
+
+        (A change that is corrupt or misses its dependencies would otherwise be dropped without a word.)
+        """
         ...
 
     def get(self, key: str) -> str | None: ...
@@ -118,8 +120,10 @@ class ChunkStore(Protocol):
     """Immutable chunks under (volume id, hex BLAKE3 digest). Thread-safe."""
 
     def put(self, volume: str, digest: str, data: bytes | memoryview) -> None:
-        """Store durably, then return. Verifies the digest (:class:`CorruptData`); :class:`NoSpace` when full;
-        :class:`StorePoisoned` after a failed sync, for ever. A chunk that is there already is verified, not rewritten."""
+        """Store durably, then return. Verifies the digest (:class:`CorruptData`); :class:`NoSpace` when full.
+
+        :class:`StorePoisoned` after a failed sync, for ever. A chunk that is there already is verified, not rewritten.
+        """
         ...
 
     def get(self, volume: str, digest: str) -> bytes:
@@ -160,7 +164,7 @@ class AppliedRecord(NamedTuple):
 
     record: Record
     documents: Sequence[DocumentUpdate]
-    index: Sequence[IndexUpdate]
+    updates: Sequence[IndexUpdate]
 
 
 class IndexView(Protocol):
@@ -170,7 +174,7 @@ class IndexView(Protocol):
     def committed(self) -> Position: ...
 
     def entry(self, inode: str) -> Entry | None:
-        """The entry of an inode; the root's is made up (it has no record). Size, mtime and etag come from its manifest."""
+        """The entry of an inode (the root's is made up); size, mtime and etag come from its manifest."""
         ...
 
     def child(self, parent: str, name: str) -> Entry | None: ...
@@ -203,7 +207,7 @@ class IndexView(Protocol):
 class ReplicaStore(Protocol):
     """One volume's records, documents and index on one node, each method one atomic transaction. Thread-safe.
 
-    The log is contiguous: positions have seq ``oldest .. last``. Records up to ``committed`` are in documents and index.
+    The log is contiguous: seqs ``oldest .. last``. Records up to ``committed`` are in documents and index.
     """
 
     @property

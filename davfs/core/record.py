@@ -1,7 +1,7 @@
 """Records: one operation on a volume, as it is replicated, logged and committed (format 1, docs/FORMAT.md).
 
-On disk and on the wire a record is ``b"DR" + version (1 byte) + BLAKE3-128 of the body (16 bytes) + body``; the body is a
-msgpack array. The checksum covers everything behind it, the volume's id included: a record of another volume, a cut or
+On disk and on the wire a record is ``b"DR" + version (1 byte) + BLAKE3-128 of the body (16 bytes) + body``; the body is
+a msgpack array. The checksum covers everything behind it, the volume's id included: a record of another volume, a cut or
 a flipped one is refused before anything is read out of it.
 """
 
@@ -53,11 +53,11 @@ def encode(record: Record) -> bytes:
     body = msgpack.packb(
         [
             record.volume,
-            [record.position.epoch.incarnation, record.position.epoch.counter, record.position.seq],
+            [*record.position.epoch, record.position.seq],
             record.kind,
             record.request_id,
             [[c.document, c.change, list(c.keys), list(c.heads)] for c in record.changes],
-            None if record.base is None else [record.base.epoch.incarnation, record.base.epoch.counter, record.base.seq],
+            None if record.base is None else [*record.base.epoch, record.base.seq],
             record.reply,
             record.at_ns,
         ],

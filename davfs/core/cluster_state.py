@@ -1,0 +1,247 @@
+"""The state machine that Raft replicates: nodes, volumes, tokens with epochs, DAV locks.
+
+A command is a plain tuple ``(request id, verb, *arguments)`` and its result ``("ok", value)`` or
+``("error", code, message, data)``: commands never raise (a command that raises would stall PySyncObj for ever) and are
+idempotent by their request id. State is replaced, never changed in place, so that any thread may read it at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import msgpack
+
+from davfs.core import grants, locks
+from davfs.core.errors import (
+    AlreadyExists,
+    DavfsError,
+    InvalidInput,
+    Locked,
+    LockTokenMismatch,
+    StaleEpoch,
+    UnknownFormat,
+    VolumeNotFound,
+    by_code,
+)
+from davfs.core.grants import Grant, Tenure
+from davfs.core.model import DavLock, Epoch, NodeInfo, VolumeInfo, VolumePolicy
+
+FORMAT = 1
+REMEMBERED_RESULTS = 10_000
+_DENIED_NAMES = {"", ".", ".."}
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeState:
+    """A volume as Raft holds it. ``incarnations``: the replica store of each node that may vote (design, section 3)."""
+
+    id: str
+    name: str
+    policy: VolumePolicy
+    replicas: tuple[str, ...]
+    tenure: Tenure = field(default_factory=Tenure)
+    incarnations: Mapping[str, str] = field(default_factory=dict)
+    locks: Mapping[str, DavLock] = field(default_factory=dict)
+
+    def info(self) -> VolumeInfo:
+        grant = self.tenure.grant
+        return VolumeInfo(
+            self.id, self.name, self.policy, self.replicas, self.tenure.last, None if grant is None else grant.address
+        )
+
+
+def value_of(result: Any) -> Any:
+    """The value of a command's result; raises the error that it reports."""
+    if result[0] == "ok":
+        return result[1]
+    _, code, message, data = result
+    raise by_code(code)(message, **data)
+
+
+class ClusterState:
+    """Nodes, volumes and what is granted on them. See the ``_do_*`` methods for the commands."""
+
+    def __init__(self) -> None:
+        self.incarnation = 1
+        self.nodes: Mapping[str, NodeInfo] = {}
+        self.volumes: Mapping[str, VolumeState] = {}
+        self._results: dict[str, Any] = {}
+        self._verbs: dict[str, Callable[..., Any]] = {
+            name.removeprefix("_do_"): getattr(self, name) for name in dir(self) if name.startswith("_do_")
+        }
+
+    # --- reads ------------------------------------------------------------------------------------------------------
+
+    def volume_named(self, name: str) -> VolumeState:
+        for volume in self.volumes.values():
+            if volume.name == name:
+                return volume
+        raise VolumeNotFound(f"there is no volume {name!r}")
+
+    def volume(self, volume_id: str) -> VolumeState:
+        try:
+            return self.volumes[volume_id]
+        except KeyError:
+            raise VolumeNotFound(f"there is no volume with id {volume_id}") from None
+
+    # --- the state machine ------------------------------------------------------------------------------------------
+
+    def apply(self, command: tuple[Any, ...]) -> Any:
+        request_id = ""
+        try:
+            request_id, verb, *arguments = command
+            if request_id in self._results:
+                return self._results[request_id]
+            result: Any = ("ok", self._verbs[verb](*arguments))
+        except DavfsError as error:
+            result = ("error", error.code, error.message, error.data)
+        except Exception as error:  # noqa: BLE001  a malformed command must not stop the log
+            return ("error", InvalidInput.code, f"malformed command: {error}", {})
+        self._results[request_id] = result
+        while len(self._results) > REMEMBERED_RESULTS:
+            del self._results[next(iter(self._results))]
+        return result
+
+    def dump(self) -> bytes:
+        """The whole state, msgpack, behind a format number."""
+        state = {
+            "incarnation": self.incarnation,
+            "nodes": [asdict(node) for node in self.nodes.values()],
+            "volumes": [asdict(volume) for volume in self.volumes.values()],
+            "results": list(self._results.items()),
+        }
+        return bytes(msgpack.packb([FORMAT, state], use_bin_type=True))
+
+    def load(self, data: bytes) -> None:
+        version, state = msgpack.unpackb(data, raw=False, strict_map_key=False)
+        if version != FORMAT:
+            raise UnknownFormat(f"cluster state format {version} is unknown here (known: {FORMAT})")
+        self.incarnation = state["incarnation"]
+        self.nodes = {node["name"]: NodeInfo(**node) for node in state["nodes"]}
+        self.volumes = {volume["id"]: _load_volume(volume) for volume in state["volumes"]}
+        self._results = {request: _load_result(result) for request, result in state["results"]}
+
+    def _replace(self, volume: VolumeState) -> None:
+        self.volumes = {**self.volumes, volume.id: volume}
+
+    # --- commands: nodes and volumes --------------------------------------------------------------------------------
+
+    def _do_noop(self) -> None:
+        """A barrier: once it is applied, everything before it is."""
+
+    def _do_node_set(self, name: str, dav: str, zone: str, weight: float, incarnation: str) -> None:
+        self.nodes = {**self.nodes, name: NodeInfo(name, dav, zone, weight, incarnation)}
+
+    def _do_volume_create(self, volume_id: str, name: str, policy: dict[str, Any], replicas: list[str]) -> list[Any]:
+        if name in _DENIED_NAMES or "/" in name or not name.isprintable():
+            raise InvalidInput(f"{name!r} cannot be a volume's name")
+        if volume_id in self.volumes or any(volume.name == name for volume in self.volumes.values()):
+            raise AlreadyExists(f"there is a volume {name!r} already", name=name)
+        if not replicas or len(set(replicas)) != len(replicas):
+            raise InvalidInput("a volume needs distinct replicas")
+        self._replace(VolumeState(volume_id, name, VolumePolicy(**policy), tuple(replicas)))
+        return [volume_id, name]
+
+    def _do_volume_delete(self, volume_id: str) -> None:
+        self.volume(volume_id)
+        self.volumes = {key: volume for key, volume in self.volumes.items() if key != volume_id}
+
+    def _do_replica_admit(self, volume_id: str, node: str, incarnation: str, epoch: list[int] | None) -> None:
+        """Let a node's replica store vote. The first store of a node is admitted freely; one that replaces it (the disk
+        was wiped) only by the holder (``epoch``), who has brought it up to date before."""
+        volume = self.volume(volume_id)
+        known = volume.incarnations.get(node)
+        if known == incarnation:
+            return
+        if known is not None:
+            self._held(volume_id, epoch or [0, 0])
+        self._replace(replace(volume, incarnations={**volume.incarnations, node: incarnation}))
+
+    # --- commands: tokens -------------------------------------------------------------------------------------------
+
+    def _do_assign(self, volume_id: str, digest: str, address: str, ttl_s: float) -> list[int]:
+        volume = self.volume(volume_id)
+        tenure = grants.assign(volume.tenure, self.incarnation, digest, address, ttl_s)
+        self._replace(replace(volume, tenure=tenure))
+        return list(tenure.last)
+
+    def _do_refresh(self, held: list[tuple[str, list[int], str]]) -> list[str]:
+        """Refresh many tokens at once; the ids of the volumes whose token is no longer good."""
+        refused = []
+        for volume_id, epoch, digest in held:
+            try:
+                volume = self.volume(volume_id)
+                self._replace(replace(volume, tenure=grants.refresh(volume.tenure, Epoch(*epoch), digest)))
+            except DavfsError:
+                refused.append(volume_id)
+        return refused
+
+    def _do_free(self, volume_id: str, epoch: list[int], digest: str) -> None:
+        volume = self.volume(volume_id)
+        self._replace(replace(volume, tenure=grants.free(volume.tenure, Epoch(*epoch), digest)))
+
+    def _do_expire(self, volume_id: str, epoch: list[int], refreshes: int) -> None:
+        volume = self.volume(volume_id)
+        self._replace(replace(volume, tenure=grants.expire(volume.tenure, Epoch(*epoch), refreshes)))
+
+    # --- commands: DAV locks ----------------------------------------------------------------------------------------
+
+    def _held(self, volume_id: str, epoch: list[int]) -> VolumeState:
+        """What only a holder may do carries its epoch and is refused if that is not current."""
+        volume = self.volume(volume_id)
+        if volume.tenure.grant is None or volume.tenure.grant.epoch != Epoch(*epoch):
+            raise StaleEpoch("the command comes from a holder that no longer is one")
+        return volume
+
+    def _do_lock(self, volume_id: str, epoch: list[int], wanted: dict[str, Any]) -> None:
+        volume = self._held(volume_id, epoch)
+        lock = _load_lock(wanted)
+        if rivals := locks.conflicts(volume.locks.values(), lock):
+            raise Locked("a lock there conflicts with the one that is wanted", path=list(rivals[0].path))
+        self._replace(replace(volume, locks={**volume.locks, lock.token: lock}))
+
+    def _do_lock_refresh(self, volume_id: str, epoch: list[int], token: str, timeout_s: int) -> None:
+        volume = self._held(volume_id, epoch)
+        if token not in volume.locks:
+            raise LockTokenMismatch("there is no such lock any more")
+        lock = volume.locks[token]
+        lock = replace(lock, timeout_s=timeout_s, refreshes=lock.refreshes + 1)
+        self._replace(replace(volume, locks={**volume.locks, token: lock}))
+
+    def _do_unlock(self, volume_id: str, epoch: list[int], tokens: list[str]) -> None:
+        volume = self._held(volume_id, epoch)
+        self._replace(replace(volume, locks={k: v for k, v in volume.locks.items() if k not in tokens}))
+
+    def _do_lock_expire(self, volume_id: str, token: str, refreshes: int) -> None:
+        """The leader's word that a lock was not refreshed for its whole time; nothing happens if it was since."""
+        volume = self.volume(volume_id)
+        lock = volume.locks.get(token)
+        if lock is not None and lock.refreshes == refreshes:
+            self._replace(replace(volume, locks={k: v for k, v in volume.locks.items() if k != token}))
+
+
+def _load_lock(value: dict[str, Any]) -> DavLock:
+    return DavLock(**{**value, "path": tuple(value["path"])})
+
+
+def _load_volume(value: dict[str, Any]) -> VolumeState:
+    tenure = value["tenure"]
+    grant = tenure["grant"]
+    return VolumeState(
+        value["id"],
+        value["name"],
+        VolumePolicy(**value["policy"]),
+        tuple(value["replicas"]),
+        Tenure(
+            Epoch(*tenure["last"]),
+            None if grant is None else Grant(**{**grant, "epoch": Epoch(*grant["epoch"])}),
+        ),
+        value["incarnations"],
+        {token: _load_lock(lock) for token, lock in value["locks"].items()},
+    )
+
+
+def _load_result(result: list[Any]) -> tuple[Any, ...]:
+    return tuple(result)
