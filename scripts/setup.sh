@@ -33,7 +33,7 @@ wanted=$(cat $locks pyproject.toml | sha256sum)
 [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && [ -x .venv/bin/davfs ] && exit 0
 
 echo "davfs: installing the pinned dependencies ($kind)"
-install() { .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@"; }
+install() { .venv/bin/python -m pip install -qq --disable-pip-version-check "$@"; }
 install --require-hashes -r requirements-build.txt
 # Without isolation pysyncobj is built by the pinned tools above instead of by whatever is newest today.
 install --require-hashes --no-build-isolation -r requirements.txt

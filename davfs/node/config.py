@@ -1,0 +1,340 @@
+"""The configuration of a node: TOML in, frozen dataclasses out. Nothing else in davfs reads it.
+
+Paths in the file are relative to the file's folder. An unknown key or a wrong value is a :class:`ConfigError` that
+names file, key and what is allowed. The ``[cluster]`` table must be the same on every node: ``cluster_fingerprint``
+is exchanged when nodes meet, and ``difference`` says what differs. Imports core only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from davfs.core.errors import ConfigError, InvalidInput
+from davfs.core.model import MIB, NodeInfo, VolumePolicy
+from davfs.core.passwords import parse_hash
+from davfs.node.tables import Table
+
+FORMAT = 1
+"""The version of the file's format: ``version = 1`` at its top."""
+
+Address = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A node as every node's file lists it."""
+
+    name: str
+    rpc: Address
+    forward: Address
+    dav: str
+    zone: str = ""
+    weight: float = 1.0
+
+    def info(self) -> NodeInfo:
+        """As the cluster knows it."""
+        return NodeInfo(self.name, self.dav, self.zone, self.weight)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterConfig:
+    """What every node must agree on. ``token_ttl`` in seconds; ``defaults``: the policy of new volumes."""
+
+    id: str
+    nodes: tuple[Member, ...]
+    token_ttl: float = 5.0
+    defaults: VolumePolicy = field(default_factory=VolumePolicy)
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """An account: name and scrypt text (``core.passwords``)."""
+
+    name: str
+    password: str
+
+
+@dataclass(frozen=True, slots=True)
+class DavConfig:
+    """The public WebDAV listener."""
+
+    listen: Address
+    anonymous: bool = False
+    users: tuple[User, ...] = ()
+    plain_http: bool = False
+    cert: Path | None = None
+    key: Path | None = None
+    external_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RpcConfig:
+    """The node-to-node listener and this node's certificate, used by the forward listener and as a client too."""
+
+    listen: Address
+    cert: Path
+    key: Path
+    ca: Path
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardConfig:
+    """The listener for DAV requests that another node forwards."""
+
+    listen: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What bounds threads and memory of a node."""
+
+    dav_threads: int = 96
+    rpc_threads: int = 32
+    forward_threads: int = 48
+    working_requests: int = 16
+    upload_window: int = 4  # chunks of one upload or download in memory at once
+    document_cache: int = 64  # documents kept loaded
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """One node's whole configuration."""
+
+    file: Path
+    name: str
+    data: Path
+    cluster: ClusterConfig
+    dav: DavConfig
+    rpc: RpcConfig
+    forward: ForwardConfig
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def member(self) -> Member:
+        """This node's own line in the list of nodes."""
+        return next(m for m in self.cluster.nodes if m.name == self.name)
+
+    @property
+    def pid_file(self) -> Path:
+        """Where a running node writes its process id: beside the configuration."""
+        return self.file.parent / "pid"
+
+
+def load_config(file: Path) -> NodeConfig:
+    """Read and check a node's file; :class:`ConfigError` with file, key and what is allowed."""
+    file = file.absolute()
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{file}: no such file; `davfs init` writes the configuration of a new cluster") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{file}: cannot be read: {error}", file=str(file)) from error
+    return parse_config(document, file)
+
+
+def parse_config(document: Mapping[str, Any], file: Path) -> NodeConfig:
+    """Check a document that was read from ``file``."""
+    top = Table(str(file), "", document)
+    version = top.integer("version", low=1)
+    if version != FORMAT:
+        top.wrong("version", f"this davfs reads version {FORMAT}, the file has {version}")
+    node = top.table("node")
+    name, data = node.text("name"), file.parent / node.text("data")
+    node.done()
+    cluster = _cluster(top.table("cluster"))
+    names = [m.name for m in cluster.nodes]
+    if name not in names:
+        node.wrong("name", f"{name!r} is not among cluster.nodes ({', '.join(names)})")
+    config = NodeConfig(
+        file,
+        name,
+        data,
+        cluster,
+        _dav(top.table("dav"), file.parent),
+        _rpc(top.table("rpc"), file.parent),
+        _forward(top.table("forward")),
+        _limits(top.table("limits", required=False)),
+    )
+    top.done()
+    return config
+
+
+def _cluster(table: Table) -> ClusterConfig:
+    members: list[Member] = []
+    for item in table.tables("nodes", required=True):
+        member = Member(
+            item.text("name"),
+            _address(item, "rpc"),
+            _address(item, "forward"),
+            _url(item, "dav"),
+            item.text("zone", ""),
+            item.number("weight", 1.0, low=0.0, high=1e6),
+        )
+        item.done()
+        if not member.name.replace("-", "").replace("_", "").isalnum() or not member.name.isascii():
+            item.wrong("name", f"must be letters, digits, '-' and '_' only, not {member.name!r}")
+        if member.name in [m.name for m in members]:
+            item.wrong("name", f"{member.name!r} is listed twice")
+        members.append(member)
+    if not members:
+        table.wrong("nodes", "must list at least one node")
+    defaults = _policy(table.table("defaults", required=False), len(members))
+    config = ClusterConfig(
+        table.text("id"), tuple(members), table.number("token_ttl", 5.0, low=0.5, high=3600.0), defaults
+    )
+    table.done()
+    return config
+
+
+def _policy(table: Table, nodes: int) -> VolumePolicy:
+    """The policy of new volumes; a cluster smaller than three nodes has as many copies as it has nodes."""
+    few = min(3, nodes)
+    copies = table.integer("copies", few, low=1, high=16)
+    policy = VolumePolicy(
+        chunk_size=table.integer("chunk_size", 4 * MIB, low=4096, high=8 * MIB),
+        copies=copies,
+        write_quorum=table.integer("write_quorum", copies // 2 + 1, low=1, high=copies),
+        read_quorum=table.integer("read_quorum", 1, low=1, high=copies),
+        replicas=table.integer("replicas", few, low=1, high=15),
+        consistency=table.text("consistency", "strict", ("strict", "available")),
+        mode=table.text("mode", "shared", ("shared", "exclusive")),
+        reads=table.text("reads", "lease", ("lease", "confirmed")),
+    )
+    table.done()
+    for key in ("copies", "replicas"):
+        if getattr(policy, key) > nodes:
+            table.wrong(key, f"is {getattr(policy, key)}, but the cluster has only {nodes} nodes")
+    return policy
+
+
+def _dav(table: Table, folder: Path) -> DavConfig:
+    users: list[User] = []
+    for item in table.tables("user"):
+        user = User(item.text("name"), item.text("password"))
+        item.done()
+        if ":" in user.name:
+            item.wrong("name", "must not have a colon (RFC 7617)")
+        if user.name in [u.name for u in users]:
+            item.wrong("name", f"{user.name!r} is listed twice")
+        try:
+            parse_hash(user.password)
+        except InvalidInput as error:
+            item.wrong("password", error.message)
+        users.append(user)
+    config = DavConfig(
+        _address(table, "listen"),
+        table.flag("anonymous", default=False),
+        tuple(users),
+        table.flag("plain_http", default=False),
+        _optional_path(table, "cert", folder),
+        _optional_path(table, "key", folder),
+        table.texts("external_names"),
+    )
+    table.done()
+    local = is_loopback(config.listen[0])
+    if (config.cert is None) != (config.key is None):
+        table.wrong("key" if config.key is None else "cert", "is missing: TLS needs both dav.cert and dav.key")
+    if config.anonymous and not local:
+        table.wrong("anonymous", f"true is only for loopback, and dav.listen is {config.listen[0]}; list [[dav.user]]s")
+    if not config.anonymous and not config.users:
+        table.wrong("user", "nobody could log in: list at least one [[dav.user]] (or, on loopback, anonymous = true)")
+    if config.cert is None and not local and not config.plain_http:
+        table.wrong(
+            "plain_http",
+            "passwords would cross the network in the clear: give dav.cert and dav.key, or say plain_http = true "
+            "because a proxy in front ends TLS",
+        )
+    return config
+
+
+def _rpc(table: Table, folder: Path) -> RpcConfig:
+    config = RpcConfig(
+        _address(table, "listen"), folder / table.text("cert"), folder / table.text("key"), folder / table.text("ca")
+    )
+    table.done()
+    return config
+
+
+def _forward(table: Table) -> ForwardConfig:
+    config = ForwardConfig(_address(table, "listen"))
+    table.done()
+    return config
+
+
+def _limits(table: Table) -> Limits:
+    limits = Limits(**{f.name: table.integer(f.name, f.default, low=1, high=4096) for f in fields(Limits)})
+    table.done()
+    return limits
+
+
+def _optional_path(table: Table, key: str, folder: Path) -> Path | None:
+    text = table.text(key, "")
+    return folder / text if text else None
+
+
+def _address(table: Table, key: str) -> Address:
+    text = table.text(key)
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or not 1 <= int(port) <= 65535:
+        table.wrong(key, f"must be HOST:PORT with a port from 1 to 65535, not {text!r}")
+    return host.strip("[]"), int(port)
+
+
+def _url(table: Table, key: str) -> str:
+    text = table.text(key)
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+        table.wrong(key, f"must be http://HOST:PORT or https://HOST:PORT, not {text!r}")
+    return text.rstrip("/")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a listener on this host can be reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def cluster_settings(config: NodeConfig) -> dict[str, Any]:
+    """What every node must agree on, flat: key as in the file -> plain value."""
+    cluster = config.cluster
+    settings: dict[str, Any] = {"version": FORMAT, "cluster.id": cluster.id, "cluster.token_ttl": cluster.token_ttl}
+    for item in fields(VolumePolicy):
+        settings[f"cluster.defaults.{item.name}"] = getattr(cluster.defaults, item.name)
+    settings["cluster.nodes"] = ", ".join(sorted(m.name for m in cluster.nodes))
+    for member in cluster.nodes:
+        for key, value in (
+            ("rpc", format_address(member.rpc)),
+            ("forward", format_address(member.forward)),
+            ("dav", member.dav),
+            ("zone", member.zone),
+            ("weight", member.weight),
+        ):
+            settings[f"cluster.nodes.{member.name}.{key}"] = value
+    return settings
+
+
+def cluster_fingerprint(config: NodeConfig) -> str:
+    """A digest of :func:`cluster_settings`: nodes whose fingerprints differ do not join each other."""
+    return hashlib.sha256(json.dumps(cluster_settings(config), sort_keys=True).encode()).hexdigest()[:32]
+
+
+def difference(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+    """What differs between two nodes' :func:`cluster_settings`, for a person; "" when nothing does."""
+    keys = [key for key in sorted(mine.keys() | theirs.keys()) if mine.get(key) != theirs.get(key)]
+    return "; ".join(f"{key} is {mine.get(key)!r} here and {theirs.get(key)!r} there" for key in keys)
+
+
+def format_address(address: Address) -> str:
+    """``HOST:PORT``, IPv6 in brackets."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
