@@ -1,7 +1,8 @@
 """Keys of a volume's documents, and which document an entry lives in (docs/FORMAT.md).
 
 A key is ``<kind>/<inode>[/<part>]@<version>``; the version is the position of the record that wrote it, zero-padded
-hex, so that text order is history order. An overwrite deletes the old versioned key and puts a new one (design, section 5).
+hex, so that text order is history order. An overwrite deletes the old versioned key and puts a new one
+(design, section 5).
 """
 
 from __future__ import annotations

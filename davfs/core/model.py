@@ -91,7 +91,11 @@ class ChunkRef:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The content of a file. ``segments`` > 0: the chunks stand in that many segments of their own instead of here."""
+    """The content of a file.
+
+    ``segments`` > 0: the chunks stand in that many segments of their own instead of here, under the id ``content``
+    (fresh for each manifest, so that segments written ahead of it are seen by nobody).
+    """
 
     size: int
     mtime_ns: int
@@ -99,6 +103,7 @@ class Manifest:
     chunk_size: int
     chunks: tuple[ChunkRef, ...] = ()
     segments: int = 0
+    content: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
 from davfs.core.model import Entry, Epoch, Manifest, Position
+from davfs.core.raft_log import LogChange, LogImage
 from davfs.core.record import Record
 
 
@@ -56,24 +57,14 @@ class FrameNetwork(Protocol):
 
 
 class JournalStore(Protocol):
-    """Raft's durable memory. Every method returns after its effect is durable; each is one transaction."""
+    """Raft's durable memory: log, term and vote, snapshot. Used by one thread at a time."""
 
-    def meta(self) -> dict[str, Any]: ...
-
-    def set_meta(self, meta: dict[str, Any]) -> None: ...
-
-    def entries(self) -> list[tuple[int, int, bytes]]:
-        """(index, term, command), ascending, from the oldest that is kept."""
+    def load(self) -> LogImage:
+        """What is there, verified, and durably one boot more. :class:`CorruptData` if it is not what was written."""
         ...
 
-    def replace_tail(self, cut_from: int, entries: Sequence[tuple[int, int, bytes]]) -> None:
-        """Drop all entries from index ``cut_from`` on and append others, at once."""
-        ...
-
-    def snapshot(self) -> bytes | None: ...
-
-    def install_snapshot(self, data: bytes, keep_from: int, entries: Sequence[tuple[int, int, bytes]] | None) -> None:
-        """Replace the snapshot and drop entries before ``keep_from`` (or replace all by ``entries``), at once."""
+    def save(self, change: LogChange) -> None:
+        """One durable transaction. :class:`NoSpace` has changed nothing; :class:`StorePoisoned` is for ever."""
         ...
 
     def close(self) -> None: ...

@@ -1,8 +1,8 @@
 """Records: one operation on a volume, as it is replicated, logged and committed (format 1, docs/FORMAT.md).
 
 On disk and on the wire a record is ``b"DR" + version (1 byte) + BLAKE3-128 of the body (16 bytes) + body``; the body is
-a msgpack array. The checksum covers everything behind it, the volume's id included: a record of another volume, a cut or
-a flipped one is refused before anything is read out of it.
+a msgpack array. The checksum covers everything behind it, the volume's id included: a record of another volume, a cut
+or a flipped one is refused before anything is read out of it.
 """
 
 from __future__ import annotations

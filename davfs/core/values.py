@@ -1,0 +1,152 @@
+"""Values of a volume's documents: compact JSON text, one scalar for each key (docs/FORMAT.md).
+
+Short field names keep documents small: an entry costs one scalar in automerge. Lists of nodes are interned per value.
+Every encoder and decoder raises ValueError for what is malformed, so a value is never half believed. Keys are the
+business of ``keys.py``. Pure: may import only core.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Set
+from typing import Any, NamedTuple
+
+from davfs.core.model import DIRECTORY, FILE, MAX_NAME, ChunkRef, Manifest
+
+_HEX = frozenset("0123456789abcdef")
+_DIGEST_LENGTH = 64  # hex digits of a 32-byte BLAKE3 digest
+
+
+class NameEntry(NamedTuple):
+    """Where an inode stands: parent's inode, name, kind (``DIRECTORY`` or ``FILE``), creation time."""
+
+    parent: str
+    name: str
+    kind: str
+    created_ns: int
+
+
+def encode_name(parent: str, name: str, kind: str, created_ns: int) -> str:
+    """The value of a name entry (kind ``n``). Names: 1 to 255 bytes of UTF-8, no ``/`` or NUL, not ``.`` or ``..``."""
+    _check_name(parent, name, kind, created_ns)
+    return _dump({"p": parent, "n": name, "k": kind, "c": created_ns})
+
+
+def decode_name(text: str) -> NameEntry:
+    """The name entry in a value."""
+    value = _load(text, {"p", "n", "k", "c"})
+    entry = NameEntry(value["p"], value["n"], value["k"], value["c"])
+    _check_name(*entry)
+    return entry
+
+
+def encode_manifest(manifest: Manifest) -> str:
+    """The value of a manifest (kind ``m``); with segments it has no chunks of its own."""
+    _check_manifest(manifest)
+    value = _pack_chunks(manifest.chunks)
+    if manifest.content:
+        value["i"] = manifest.content
+    value.update(s=manifest.size, t=manifest.mtime_ns, e=manifest.etag, z=manifest.chunk_size, g=manifest.segments)
+    return _dump(value)
+
+
+def decode_manifest(text: str) -> Manifest:
+    """The manifest in a value."""
+    value = _load(text, {"s", "t", "e", "z", "g", "N", "c"}, {"i"})
+    chunks = _unpack_chunks(value)
+    manifest = Manifest(
+        value["s"], value["t"], value["e"], value["z"], chunks, value["g"], value.get("i", "")
+    )
+    _check_manifest(manifest)
+    return manifest
+
+
+def encode_segment(chunks: tuple[ChunkRef, ...]) -> str:
+    """The value of one segment (kind ``s``): a run of chunks of a large file, in order."""
+    _check_chunks(chunks)
+    return _dump(_pack_chunks(chunks))
+
+
+def decode_segment(text: str) -> tuple[ChunkRef, ...]:
+    """The chunks in a segment's value."""
+    chunks = _unpack_chunks(_load(text, {"N", "c"}))
+    _check_chunks(chunks)
+    return chunks
+
+
+def _dump(value: dict[str, Any]) -> str:
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    text.encode()  # a lone surrogate is a ValueError here, not a panic inside the CRDT
+    return text
+
+
+def _load(text: str, fields: set[str], optional: Set[str] = frozenset()) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("a value is nested too deeply") from error
+    if type(value) is not dict or set(value) - optional != fields:
+        raise ValueError(f"a value must have exactly the fields {sorted(fields)}: {text[:80]!r}")
+    return value
+
+
+def _pack_chunks(chunks: tuple[ChunkRef, ...]) -> dict[str, Any]:
+    places: dict[tuple[str, ...], int] = {}
+    packed = [[c.digest, c.size, places.setdefault(c.nodes, len(places))] for c in chunks]
+    return {"N": [list(nodes) for nodes in places], "c": packed}
+
+
+def _unpack_chunks(value: dict[str, Any]) -> tuple[ChunkRef, ...]:
+    try:
+        places = [tuple(nodes) if type(nodes) is list else None for nodes in value["N"]]
+        chunks = []
+        for digest, size, place in value["c"]:
+            nodes = places[place] if type(place) is int and place >= 0 else None
+            if nodes is None:
+                raise ValueError("a chunk names no list of nodes")
+            chunks.append(ChunkRef(digest, size, nodes))
+    except (TypeError, IndexError) as error:
+        raise ValueError(f"a list of chunks is malformed: {error}") from error
+    return tuple(chunks)
+
+
+def _check_name(parent: object, name: object, kind: object, created_ns: object) -> None:
+    if type(parent) is not str or not parent:
+        raise ValueError(f"a parent must be an inode: {parent!r}")
+    if type(name) is not str or name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise ValueError(f"not a name: {name!r}")
+    if len(name.encode()) > MAX_NAME:
+        raise ValueError(f"a name is longer than {MAX_NAME} bytes: {name[:80]!r}...")
+    if kind not in (DIRECTORY, FILE):
+        raise ValueError(f"a kind must be {DIRECTORY!r} or {FILE!r}: {kind!r}")
+    if type(created_ns) is not int:
+        raise ValueError(f"a time must be a whole number of nanoseconds: {created_ns!r}")
+
+
+def _check_manifest(m: Manifest) -> None:
+    if any(type(number) is not int for number in (m.size, m.mtime_ns, m.chunk_size, m.segments)):
+        raise ValueError("sizes, times and counts of a manifest must be whole numbers")
+    if type(m.etag) is not str or not m.etag:
+        raise ValueError("a manifest must have an etag")
+    if m.size < 0 or m.chunk_size <= 0 or m.segments < 0:
+        raise ValueError(
+            f"impossible numbers in a manifest: size {m.size}, chunks of {m.chunk_size}, {m.segments} segments"
+        )
+    _check_chunks(m.chunks)
+    if bool(m.segments) != bool(m.content) or type(m.content) is not str:
+        raise ValueError("a manifest has segments under a content id, or neither")
+    if m.segments:
+        if m.chunks:
+            raise ValueError("a manifest has either segments or chunks")
+    elif sum(c.size for c in m.chunks) != m.size:
+        raise ValueError(f"a manifest's chunks do not add up to its {m.size} bytes")
+
+
+def _check_chunks(chunks: tuple[ChunkRef, ...]) -> None:
+    for c in chunks:
+        if type(c.digest) is not str or len(c.digest) != _DIGEST_LENGTH or not _HEX.issuperset(c.digest):
+            raise ValueError(f"not a digest: {c.digest!r}")
+        if type(c.size) is not int or c.size <= 0:
+            raise ValueError(f"impossible size of a chunk: {c.size!r}")
+        if any(type(node) is not str or not node for node in c.nodes):
+            raise ValueError(f"a chunk's nodes must be names: {c.nodes!r}")
