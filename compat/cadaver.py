@@ -26,7 +26,7 @@ _FAILURE = re.compile(r"failed|could not|error|\b[45]\d\d [A-Z]", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Act:
-    """One command of the script: a name for the table, the line typed, a pattern that its output must hold, a check after it."""
+    """One command of the script: a name for the table, the line typed, a pattern that its output must hold."""
 
     name: str
     line: str
@@ -105,7 +105,7 @@ def check(target: Target, arguments: argparse.Namespace) -> Report:
 
 def _check_server(report: Report, client: DavClient, home: Path) -> None:
     expected: tuple[tuple[str, Callable[[], object], object], ...] = (
-        ("the file fetched is the file put", lambda: (home / "fetched.txt").read_bytes(), TEXT),
+        ("the file fetched is the file put", (home / "fetched.txt").read_bytes, TEXT),
         ("the server holds the file", lambda: client.get("docs/local.txt").body, TEXT),
         ("the server holds the copy", lambda: client.get("docs/copied.txt").body, TEXT),
         ("the members are right", lambda: client.members("docs"), ["copied.txt", "inner3/", "local.txt"]),
@@ -120,7 +120,7 @@ def _check_server(report: Report, client: DavClient, home: Path) -> None:
 
 def _write_netrc(home: Path, target: Target) -> None:
     netrc = home / ".netrc"
-    netrc.write_text(f"machine {urlsplit(target.url).hostname}\nlogin {target.user}\npassword {target.password}\n")
+    netrc.write_text(f'machine {urlsplit(target.url).hostname}\nlogin {target.user}\npassword "{target.password}"\n')
     netrc.chmod(0o600)
 
 

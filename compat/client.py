@@ -128,7 +128,7 @@ class DavClient:
         return self.request(method, source, None, headers)
 
     def members(self, path: str = "") -> list[str]:
-        """The names inside a collection by PROPFIND with Depth 1, unquoted, those of collections with a slash; OSError otherwise."""
+        """The unquoted names inside a collection (PROPFIND, Depth 1), those of collections with a slash; or OSError."""
         headers = {"Depth": "1", "Content-Type": "application/xml"}
         answer = self.request("PROPFIND", path.rstrip("/") + "/" if path else "", PROPFIND_NAMES, headers)
         if answer.status != 207:

@@ -19,7 +19,9 @@ SUITES = ("basic", "copymove", "props", "locks", "http")
 _RUNNING = re.compile(r"^-> running `(?P<suite>\w+)':")
 _RESULT = re.compile(r"^ *\d+\. (?P<test>\w+)\.* *(?P<verdict>pass|FAIL|SKIPPED|XFAIL|WARNING|FAILED)\b(?P<rest>.*)")
 _WARNING = re.compile(r"WARNING:.*")
-_SUMMARY = re.compile(r"^<- summary for `(?P<suite>\w+)': of (?P<run>\d+) tests run: (?P<passed>\d+) passed, (?P<failed>\d+) failed")
+_SUMMARY = re.compile(
+    r"^<- summary for `(?P<suite>\w+)': of (?P<run>\d+) tests run: (?P<passed>\d+) passed, (?P<failed>\d+) failed"
+)
 
 
 @dataclass
@@ -68,7 +70,9 @@ def check(target: Target, arguments: argparse.Namespace) -> Report:
     for suite in SUITES:
         result = results.get(suite, SuiteResult(suite))
         words = result.troubles or ((outcome.err or outcome.out)[-500:],)
-        report.add(f"{suite} ({result.passed} of {result.run})", result.ok, detail="" if result.ok else "\n".join(words))
+        report.add(
+            f"{suite} ({result.passed} of {result.run})", result.ok, detail="" if result.ok else "\n".join(words)
+        )
     return report
 
 

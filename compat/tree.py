@@ -29,16 +29,24 @@ _WORDS = (
     "readme letter contract summary minutes plan sketch render export import cache module service handler"
 ).split()
 _ODD_NAMES = (
-    "Übersicht Größen", "résumé", "日本語 ファイル", "Отчёт за год", "naïve café", "emoji 🚀 plan", "e\u0301 decomposed", "100% done",
-    "a+b=c", "semi;colon", "amp & ersand", "hash # tag", "quo'te", "[brackets] (round)", "comma, dot.", "tilde~", "at@home", "equal=sign",
-    "two  spaces", "$dollar", "exclamation!", "x" * 120,
-)  # fmt: skip
-_SUFFIXES = (".txt", ".jpg", ".pdf", ".docx", ".py", ".c", ".h", ".json", ".md", ".tar.gz", ".log", "", ".XLSX", ".svg", ".ini")
+    *(
+        "Übersicht Größen",
+        "résumé",
+        "日本語 ファイル",
+        "Отчёт за год",
+        "naïve café",
+        "emoji 🚀 plan",
+        "e\u0301 decomposed",
+    ),
+    *("100% done", "a+b=c", "semi;colon", "amp & ersand", "hash # tag", "quo'te", "[brackets] (round)", "comma, dot."),
+    *("tilde~", "at@home", "equal=sign", "two  spaces", "$dollar", "exclamation!", "x" * 120),
+)
+_SUFFIXES = tuple(".txt .jpg .pdf .docx .py .c .h .json .md .tar.gz .log .XLSX .svg .ini".split()) + ("",)
 
 
 @dataclass(frozen=True)
 class TreeFile:
-    """One file of the tree: path relative to its root with slashes, size in bytes, mtime in whole seconds, seed of its bytes."""
+    """One file: path relative to the root with slashes, size in bytes, mtime in whole seconds, seed of its bytes."""
 
     path: str
     size: int
