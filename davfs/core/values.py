@@ -54,9 +54,7 @@ def decode_manifest(text: str) -> Manifest:
     """The manifest in a value."""
     value = _load(text, {"s", "t", "e", "z", "g", "N", "c"}, {"i"})
     chunks = _unpack_chunks(value)
-    manifest = Manifest(
-        value["s"], value["t"], value["e"], value["z"], chunks, value["g"], value.get("i", "")
-    )
+    manifest = Manifest(value["s"], value["t"], value["e"], value["z"], chunks, value["g"], value.get("i", ""))
     _check_manifest(manifest)
     return manifest
 

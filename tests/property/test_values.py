@@ -1,0 +1,100 @@
+"""Values of documents survive a round trip; anything malformed is a ValueError."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from davfs.core import values
+from davfs.core.model import ChunkRef, Manifest
+
+DIGESTS = st.binary(min_size=32, max_size=32).map(bytes.hex)
+NODES = st.lists(st.sampled_from(["node-1", "node-2", "node-3", "node-4"]), max_size=4).map(tuple)
+CHUNKS = st.lists(st.builds(ChunkRef, DIGESTS, st.integers(1, 1 << 26), NODES), max_size=12).map(tuple)
+TIMES = st.integers(-(1 << 62), 1 << 62)
+
+
+def is_name(text: str) -> bool:
+    return text not in ("", ".", "..") and "/" not in text and "\0" not in text and len(text.encode()) <= 255
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(is_name)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), NAMES, st.sampled_from("df"), TIMES)
+def test_names_survive(parent, name, kind, created_ns):
+    text = values.encode_name(parent, name, kind, created_ns)
+    assert values.decode_name(text) == (parent, name, kind, created_ns)
+
+
+@given(CHUNKS, TIMES, st.text(st.characters(exclude_categories=["Cs"]), min_size=1), st.integers(1, 1 << 26))
+def test_manifests_survive(chunks, mtime_ns, etag, chunk_size):
+    manifest = Manifest(sum(c.size for c in chunks), mtime_ns, etag, chunk_size, chunks)
+    text = values.encode_manifest(manifest)
+    assert values.decode_manifest(text) == manifest
+    assert len(json.loads(text)["N"]) == len({c.nodes for c in chunks})
+
+
+@given(st.integers(0, 1 << 60), st.integers(1, 1000))
+def test_segmented_manifests_survive(size, segments):
+    manifest = Manifest(size, 1, "e", 4096, (), segments, "c1")
+    assert values.decode_manifest(values.encode_manifest(manifest)) == manifest
+
+
+@given(CHUNKS)
+def test_segments_survive(chunks):
+    assert values.decode_segment(values.encode_segment(chunks)) == chunks
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\0b", "x" * 256, "ä" * 128, "\ud800"])
+def test_impossible_names_are_refused(name):
+    with pytest.raises(ValueError, match="name|surrogates"):
+        values.encode_name("root", name, "f", 0)
+
+
+def test_equal_values_are_equal_text():
+    assert values.encode_name("root", "a", "d", 5) == '{"c":5,"k":"d","n":"a","p":"root"}'
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(list("pnkcstezgN")), inner, max_size=8),
+    max_leaves=20,
+)
+
+
+@given(JSON.map(json.dumps) | st.text(max_size=20))
+def test_malformed_values_are_refused(text):
+    for decode in (values.decode_name, values.decode_manifest, values.decode_segment):
+        try:
+            decode(text)
+        except ValueError:
+            continue
+
+
+@given(CHUNKS.filter(bool), st.data())
+def test_a_damaged_manifest_is_refused_or_different(chunks, data):
+    manifest = Manifest(sum(c.size for c in chunks), 1, "e", 4096, chunks)
+    value = json.loads(values.encode_manifest(manifest))
+    field = data.draw(st.sampled_from(sorted(value)))
+    value[field] = data.draw(JSON.filter(lambda v: v != value[field]))
+    with contextlib.suppress(ValueError):
+        assert values.decode_manifest(json.dumps(value)) != manifest
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [["0" * 63, 1, 0], ["0" * 64, 0, 0], ["0" * 64, 1, 1], ["0" * 64, 1, -1], ["0" * 64, True, 0], ["G" * 64, 1, 0], 7],
+)
+def test_impossible_chunks_are_refused(chunk):
+    with pytest.raises(ValueError, match="digest|size|chunk"):
+        values.decode_segment(json.dumps({"N": [["node-1"]], "c": [chunk]}))
+
+
+def test_chunks_must_add_up():
+    with pytest.raises(ValueError, match="add up"):
+        values.encode_manifest(Manifest(7, 1, "e", 4, (ChunkRef("0" * 64, 4, ()),)))
