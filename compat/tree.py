@@ -41,7 +41,7 @@ _ODD_NAMES = (
     *("100% done", "a+b=c", "semi;colon", "amp & ersand", "hash # tag", "quo'te", "[brackets] (round)", "comma, dot."),
     *("tilde~", "at@home", "equal=sign", "two  spaces", "$dollar", "exclamation!", "x" * 120),
 )
-_SUFFIXES = tuple(".txt .jpg .pdf .docx .py .c .h .json .md .tar.gz .log .XLSX .svg .ini".split()) + ("",)
+_SUFFIXES = (*".txt .jpg .pdf .docx .py .c .h .json .md .tar.gz .log .XLSX .svg .ini".split(), "")
 
 
 @dataclass(frozen=True)
