@@ -46,7 +46,7 @@ class AutomergeDocument:
             _check_text(key)
             _check_text(value)
         gone = [key for key in dict.fromkeys(deletes) if self.get(key) is not None]
-        new = {key: value for key, value in puts if key in gone or self.get(key) != value}
+        new = {key: value for key, value in dict(puts).items() if key in gone or self.get(key) != value}
         if not new and not gone:
             raise ValueError("a change must put or delete something")
         return self._guard(lambda: self._change(new, gone))
