@@ -1,0 +1,216 @@
+"""Chunks on disk, one immutable file each (design, section 6).
+
+``ROOT/<volume>/<first two hex digits>/<digest>``: a 16-byte header (magic ``DVCHUNK1``, the 1 being the format; length as
+big-endian u64), then the bytes. A file gets its final name only after its data is synced, and its presence is answered
+for only after the directory is synced too. Damaged files move to ``ROOT/<volume>/quarantine/``. May import only core.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import logging
+import os
+import struct
+import threading
+from pathlib import Path
+
+from blake3 import blake3
+
+from davfs.core.errors import ChunkMissing, CorruptData, DavfsError, InvalidInput, StorePoisoned, Unavailable
+from davfs.storage.files import TEMPORARY, is_no_room, make_directory, no_space, poisoned, write_all
+
+_MAGIC = b"DVCHUNK1"
+_HEADER = struct.Struct(">8sQ")
+_QUARANTINE = "quarantine"
+_DIGEST_LENGTH = 64
+_HEX = frozenset("0123456789abcdef")
+# What a bad sector, a damaged file system or a checksumming one says: damage like any other, another node has a good copy.
+_UNREADABLE = (errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.ENODATA)
+
+_log = logging.getLogger(__name__)
+
+
+class DiskChunkStore:
+    """Port: :class:`davfs.core.ports.ChunkStore`. Thread-safe; writers of different chunks do not wait for each other.
+
+    ``root`` must exist. Leftovers of a writer that died are the data directory's to remove, before this is made.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._poison = ""
+        self._numbers = itertools.count()
+        self._known: set[Path] = set()  # directories whose own names are durable
+        self._making = threading.Lock()
+        self._naming = threading.Lock()  # held for a rename only: a damaged file is not set aside once it was replaced
+
+    def put(self, volume: str, digest: str, data: bytes | memoryview) -> None:
+        """Store durably, then return; see the port for errors. Empty chunks do not exist: ValueError."""
+        self._check_poison()
+        _check_names(volume, digest)
+        if not len(data):
+            raise ValueError("a chunk has at least one byte")
+        if blake3(data).hexdigest() != digest:
+            raise CorruptData(f"what came as chunk {digest} has another digest; nothing was stored")
+        folder = self._root / volume / digest[:2]
+        try:
+            self._make_folder(folder)
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise self._failure(error, "making a folder") from error
+        try:
+            try:
+                good = _is_good(digest, digest, fd)
+            except OSError as error:
+                raise self._failure(error, "reading a chunk") from error
+            if not good:
+                self._write(fd, digest, data)
+            # Also for a chunk that was there: whoever wrote it may have died, or still be, between rename and this.
+            self._sync_folder(fd)
+        finally:
+            os.close(fd)
+
+    def get(self, volume: str, digest: str) -> bytes:
+        """The bytes, verified; see the port for errors."""
+        _check_names(volume, digest)
+        path = self._root / volume / digest[:2] / digest
+        try:
+            data = _read(path, None)
+        except FileNotFoundError as error:
+            raise ChunkMissing(f"chunk {digest} is not here") from error
+        except OSError as error:
+            if error.errno not in _UNREADABLE:
+                raise self._failure(error, "reading a chunk") from error
+            _log.error("chunk %s of volume %s cannot be read: %s", digest, volume, error)
+            self._set_aside(path, volume)
+            raise CorruptData(f"chunk {digest} cannot be read from this disk: {error}") from error
+        if data is None or blake3(data).hexdigest() != digest:
+            _log.error("chunk %s of volume %s is damaged; it was set aside", digest, volume)
+            self._set_aside(path, volume)
+            raise CorruptData(f"the copy of chunk {digest} on this disk was damaged; it was set aside")
+        return data
+
+    def has(self, volume: str, digest: str) -> bool:
+        """Whether a file of that name is there (not verified)."""
+        _check_names(volume, digest)
+        return (self._root / volume / digest[:2] / digest).exists()
+
+    def free_bytes(self) -> int:
+        """What ordinary users may still write on this file system."""
+        status = os.statvfs(self._root)
+        return status.f_bavail * status.f_frsize
+
+    def _check_poison(self) -> None:
+        if self._poison:
+            raise poisoned(self._poison)
+
+    def _make_folder(self, folder: Path) -> None:
+        if folder in self._known:
+            return
+        with self._making:
+            for path in (folder.parent, folder):
+                if path not in self._known:
+                    make_directory(path)
+                    self._known.add(path)
+
+    def _write(self, folder: int, digest: str, data: bytes | memoryview) -> None:
+        name = f"{TEMPORARY}{os.getpid()}-{next(self._numbers)}"
+        try:
+            fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
+            try:
+                write_all(fd, _HEADER.pack(_MAGIC, len(data)), data)
+                try:
+                    os.fdatasync(fd)
+                except OSError as error:
+                    if is_no_room(error):
+                        raise  # blocks are given out late: this file alone is affected, and it goes
+                    raise self._poisoned_by(error, "syncing a chunk failed") from error
+            finally:
+                os.close(fd)
+            with self._naming:
+                os.rename(name, digest, src_dir_fd=folder, dst_dir_fd=folder)
+        except OSError as error:
+            _remove(name, folder)
+            raise self._failure(error, "writing a chunk") from error
+        except BaseException:
+            _remove(name, folder)
+            raise
+
+    def _sync_folder(self, folder: int) -> None:
+        try:
+            os.fsync(folder)
+        except OSError as error:
+            raise self._poisoned_by(error, "syncing a folder of chunks failed") from error
+
+    def _set_aside(self, path: Path, volume: str) -> None:
+        """Move a damaged file to the quarantine, unless a writer has replaced it by a good one meanwhile."""
+        aside = self._root / volume / _QUARANTINE
+        try:
+            aside.mkdir(exist_ok=True)
+            with self._naming:
+                if not _is_good(path, path.name, None):
+                    os.rename(path, aside / path.name)
+        except OSError as error:
+            _log.error("the damaged chunk %s cannot be set aside: %s", path, error)
+
+    def _failure(self, error: OSError, doing: str) -> DavfsError:
+        if is_no_room(error):
+            return no_space(error, self._root)
+        if error.errno == errno.EIO:
+            return self._poisoned_by(error, f"{doing} failed")
+        return Unavailable(f"{doing} failed in {self._root}: {error}")
+
+    def _poisoned_by(self, error: OSError, what: str) -> StorePoisoned:
+        self._poison = f"{what} in {self._root} ({error})"
+        _log.critical("%s: this store takes no more writes", self._poison)
+        return poisoned(self._poison)
+
+
+def _is_good(path: str | Path, digest: str, folder: int | None) -> bool:
+    """Whether the chunk is there and whole. OSError if that cannot be said (too many open files, say)."""
+    try:
+        data = _read(path, folder)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if error.errno in _UNREADABLE:
+            return False
+        raise
+    return data is not None and blake3(data).hexdigest() == digest
+
+
+def _read(path: str | Path, folder: int | None) -> bytes | None:
+    """The bytes behind the header of a file, None if they are not as long as it says. OSError as it comes."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        header = os.read(fd, _HEADER.size)
+        if len(header) != _HEADER.size:
+            return None
+        magic, length = _HEADER.unpack(header)
+        if magic != _MAGIC or os.fstat(fd).st_size != _HEADER.size + length:
+            return None
+        data = os.read(fd, length)
+        if len(data) == length:
+            return data
+        parts = [data]  # a single read may stop short (after 2 GiB, or on a signal)
+        while parts[-1]:
+            parts.append(os.read(fd, length))
+        data = b"".join(parts)
+        return data if len(data) == length else None
+    finally:
+        os.close(fd)
+
+
+def _remove(name: str, folder: int) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(name, dir_fd=folder)
+
+
+def _check_names(volume: str, digest: str) -> None:
+    """Names come from other nodes: nothing but a digest and a plain volume id may become part of a path."""
+    if len(digest) != _DIGEST_LENGTH or not _HEX.issuperset(digest):
+        raise InvalidInput(f"not a chunk's digest: {digest[:80]!r}")
+    if not volume or not volume.isascii() or not volume.replace("-", "").replace("_", "").isalnum():
+        raise InvalidInput(f"not a volume id: {volume[:80]!r}")
