@@ -1,0 +1,219 @@
+"""The cluster's certificate authority and the TLS contexts of a node.
+
+One authority per cluster signs one certificate per node; the certificate's common name *is* the node's name on the
+wire. Both ends of every node-to-node connection must show one (TLS 1.3, mutual). Imports neither sockets nor HTTP.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import os
+import re
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from davfs.core.errors import ConfigError
+
+AUTHORITY_CERT = "ca.pem"
+AUTHORITY_KEY = "ca.key"
+NODE_CERT = "node.pem"
+NODE_KEY = "node.key"
+
+AUTHORITY_YEARS = 30
+NODE_YEARS = 10  # nothing renews certificates by itself yet, and a cluster may have been off for years
+BACKDATE = datetime.timedelta(days=1)  # clocks of the nodes may differ
+
+_NODE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # one DNS label: it stands in the SAN as a DNS name
+
+
+@dataclass(frozen=True, slots=True)
+class NodeIdentity:
+    """A node's name and its two TLS contexts: as a server and as a client of other nodes."""
+
+    name: str
+    server: ssl.SSLContext
+    client: ssl.SSLContext
+
+
+def create_authority(directory: Path) -> Path:
+    """Make the cluster's authority: ``ca.pem`` and ``ca.key`` in ``directory`` (mode 0600). Gives the path of ``ca.pem``.
+
+    :class:`ConfigError` if there is one already: a second one would cut off every node of the first.
+    """
+    cert_path = directory / AUTHORITY_CERT
+    if cert_path.exists() or (directory / AUTHORITY_KEY).exists():
+        raise ConfigError(f"{directory} holds a certificate authority already; use it or choose another directory")
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "davfs cluster authority")])
+    cert = (
+        _builder(name, name, key.public_key(), AUTHORITY_YEARS)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(sign_certificates=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    _write_private(directory / AUTHORITY_KEY, _key_bytes(key))
+    _write_private(cert_path, cert.public_bytes(serialization.Encoding.PEM))
+    return cert_path
+
+
+def issue(directory: Path, node_name: str, hosts: Sequence[str], into: Path | None = None) -> tuple[Path, Path]:
+    """Sign a certificate for a node with the authority in ``directory``.
+
+    Its common name is ``node_name``; its alternative names are the node's name, ``hosts`` and 127.0.0.1. Writes
+    ``node.pem`` and ``node.key`` (mode 0600) into ``into`` (default: ``directory/node_name``) with a copy of ``ca.pem``
+    beside them. Gives the paths of certificate and key.
+    """
+    if not _NODE_NAME.fullmatch(node_name):
+        raise ConfigError(f"{node_name!r} is no node name: use a-z, 0-9 and '-', at most 63 characters")
+    try:
+        authority = x509.load_pem_x509_certificate((directory / AUTHORITY_CERT).read_bytes())
+        authority_key = serialization.load_pem_private_key((directory / AUTHORITY_KEY).read_bytes(), password=None)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read the certificate authority in {directory}: {error}") from error
+    if not isinstance(authority_key, ec.EllipticCurvePrivateKey):
+        raise ConfigError(f"{directory / AUTHORITY_KEY} is no elliptic-curve key")
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, node_name)])
+    cert = (
+        _builder(subject, authority.subject, key.public_key(), NODE_YEARS)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(sign_certificates=False), critical=True)
+        .add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
+        )
+        .add_extension(x509.SubjectAlternativeName(_alternative_names([node_name, *hosts, "127.0.0.1"])), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
+        .sign(authority_key, hashes.SHA256())
+    )
+    target = into if into is not None else directory / node_name
+    target.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _write_private(target / NODE_KEY, _key_bytes(key))
+    _write_private(target / NODE_CERT, cert.public_bytes(serialization.Encoding.PEM))
+    if not (target / AUTHORITY_CERT).exists():
+        _write_private(target / AUTHORITY_CERT, authority.public_bytes(serialization.Encoding.PEM))
+    return target / NODE_CERT, target / NODE_KEY
+
+
+def load_identity(authority: Path, cert: Path, key: Path) -> NodeIdentity:
+    """The identity that a node's files give; :class:`ConfigError` names the file that is wrong."""
+    try:
+        name = _common_name(x509.load_pem_x509_certificate(cert.read_bytes()))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read the node's certificate {cert}: {error}") from error
+    return NodeIdentity(name, server_context(authority, cert, key), client_context(authority, cert, key))
+
+
+def server_context(authority: Path, cert: Path, key: Path) -> ssl.SSLContext:
+    """TLS 1.3 for listeners: only peers with a certificate of the cluster's authority finish the handshake."""
+    context = _context(ssl.PROTOCOL_TLS_SERVER, authority, cert, key)
+    # Session tickets would arrive unasked: a client could no longer read "readable" as "closed or answered".
+    context.num_tickets = 0
+    return context
+
+
+def client_context(authority: Path, cert: Path, key: Path) -> ssl.SSLContext:
+    """TLS 1.3 for connections to other nodes; wrap with ``server_hostname`` = the name of the node that is wanted."""
+    context = _context(ssl.PROTOCOL_TLS_CLIENT, authority, cert, key)
+    context.check_hostname = True
+    return context
+
+
+def peer_name(certificate: dict[str, Any] | None) -> str | None:
+    """The node's name in a verified certificate (as ``SSLSocket.getpeercert()`` gives it), None without one."""
+    for part in (certificate or {}).get("subject", ()):
+        for key, value in part:
+            if key == "commonName":
+                return str(value)
+    return None
+
+
+def _context(protocol: int, authority: Path, cert: Path, key: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    try:
+        context.load_verify_locations(cafile=str(authority))
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"cannot read the cluster's authority {authority}: {error}") from error
+    try:
+        context.load_cert_chain(str(cert), str(key))
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"cannot use the certificate {cert} with the key {key}: {error}") from error
+    return context
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, years: int
+) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - BACKDATE)
+        .not_valid_after(now + datetime.timedelta(days=365 * years))
+    )
+
+
+def _key_usage(*, sign_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not sign_certificates,
+        key_cert_sign=sign_certificates,
+        crl_sign=sign_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _alternative_names(hosts: Sequence[str]) -> list[x509.GeneralName]:
+    names: list[x509.GeneralName] = []
+    for host in dict.fromkeys(hosts):
+        try:
+            names.append(x509.IPAddress(ipaddress.ip_address(host)))
+        except ValueError:
+            names.append(x509.DNSName(host))
+    return names
+
+
+def _common_name(cert: x509.Certificate) -> str:
+    values = cert.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    if len(values) != 1:
+        raise ValueError("it has no common name")
+    return str(values[0].value)
+
+
+def _key_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    """Appear whole or not at all, never readable by others."""
+    temporary = path.with_name(path.name + ".new")
+    temporary.unlink(missing_ok=True)
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
