@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 from davfs.core.errors import ConfigError, InvalidInput
@@ -25,7 +26,10 @@ from davfs.node.tables import Table
 FORMAT = 1
 """The version of the file's format: ``version = 1`` at its top."""
 
-Address = tuple[str, int]
+NODE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+"""One DNS label: it stands in the node's certificate as a DNS name too."""
+
+Address: TypeAlias = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +183,8 @@ def _cluster(table: Table) -> ClusterConfig:
             item.number("weight", 1.0, low=0.0, high=1e6),
         )
         item.done()
-        if not member.name.replace("-", "").replace("_", "").isalnum() or not member.name.isascii():
-            item.wrong("name", f"must be letters, digits, '-' and '_' only, not {member.name!r}")
+        if not NODE_NAME.fullmatch(member.name):
+            item.wrong("name", f"must be of a-z, 0-9 and '-', at most 63 characters, not {member.name!r}")
         if member.name in [m.name for m in members]:
             item.wrong("name", f"{member.name!r} is listed twice")
         members.append(member)
@@ -197,16 +201,26 @@ def _cluster(table: Table) -> ClusterConfig:
 def _policy(table: Table, nodes: int) -> VolumePolicy:
     """The policy of new volumes; a cluster smaller than three nodes has as many copies as it has nodes."""
     few = min(3, nodes)
-    copies = table.integer("copies", few, low=1, high=16)
+    return _read_policy(table, nodes, VolumePolicy(copies=few, write_quorum=few // 2 + 1, replicas=few))
+
+
+def check_policy(cluster: ClusterConfig, changes: Mapping[str, Any]) -> VolumePolicy:
+    """The cluster's default policy with some values changed; :class:`ConfigError` names the one that is wrong."""
+    return _read_policy(Table("policy", "", changes), len(cluster.nodes), cluster.defaults)
+
+
+def _read_policy(table: Table, nodes: int, usual: VolumePolicy) -> VolumePolicy:
+    copies = table.integer("copies", usual.copies, low=1, high=16)
+    quorum = usual.write_quorum if copies == usual.copies else copies // 2 + 1
     policy = VolumePolicy(
-        chunk_size=table.integer("chunk_size", 4 * MIB, low=4096, high=8 * MIB),
+        chunk_size=table.integer("chunk_size", usual.chunk_size, low=4096, high=8 * MIB),
         copies=copies,
-        write_quorum=table.integer("write_quorum", copies // 2 + 1, low=1, high=copies),
-        read_quorum=table.integer("read_quorum", 1, low=1, high=copies),
-        replicas=table.integer("replicas", few, low=1, high=15),
-        consistency=table.text("consistency", "strict", ("strict", "available")),
-        mode=table.text("mode", "shared", ("shared", "exclusive")),
-        reads=table.text("reads", "lease", ("lease", "confirmed")),
+        write_quorum=table.integer("write_quorum", quorum, low=1, high=copies),
+        read_quorum=table.integer("read_quorum", min(usual.read_quorum, copies), low=1, high=copies),
+        replicas=table.integer("replicas", usual.replicas, low=1, high=15),
+        consistency=table.text("consistency", usual.consistency, ("strict", "available")),
+        mode=table.text("mode", usual.mode, ("shared", "exclusive")),
+        reads=table.text("reads", usual.reads, ("lease", "confirmed")),
     )
     table.done()
     for key in ("copies", "replicas"):

@@ -1,0 +1,84 @@
+"""How the command line asks the nodes: node-to-node HTTP with the certificate of the node it is given the file of.
+
+The configuration's own node is asked first, then the others: any node answers for the cluster. Imports rpc.
+"""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from davfs.core.errors import DavfsError, Unavailable
+from davfs.node.config import NodeConfig, load_config
+from davfs.rpc.certs import load_identity
+from davfs.rpc.client import RpcClient
+
+TIMEOUT = 8.0
+STATUS_TIMEOUT = 2.0
+
+
+def add_config(command: argparse.ArgumentParser) -> None:
+    """The --config option of commands that talk to the cluster."""
+    command.add_argument("--config", type=Path, required=True, metavar="FILE", help="the davfs.toml of any node")
+
+
+class Remote:
+    """The cluster as one node's configuration shows it."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        self.config = config
+        addresses = {member.name: member.rpc for member in config.cluster.nodes}
+        identity = load_identity(config.rpc.ca, config.rpc.cert, config.rpc.key)
+        self._client = RpcClient(identity, addresses.__getitem__)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def ask_node(self, node: str, method: str, args: Mapping[str, Any], timeout: float = TIMEOUT) -> Any:
+        """One node's answer."""
+        value, _ = self._client.call(node, method, dict(args), timeout=timeout)
+        return value
+
+    def ask(self, method: str, args: Mapping[str, Any], timeout: float = TIMEOUT) -> Any:
+        """The answer of the first node that can give one, the configuration's own first.
+
+        A refusal is an answer. The error, when no node answers, names what each said.
+        """
+        names = [self.config.name, *(m.name for m in self.config.cluster.nodes if m.name != self.config.name)]
+        args = {"request_id": secrets.token_hex(16), **args}  # a change that two nodes are asked for happens once
+        troubles = []
+        for name in names:
+            try:
+                return self.ask_node(name, method, args, timeout)
+            except Unavailable as error:
+                troubles.append(f"{name}: {error.message}")
+        raise Unavailable("no node could answer. " + "; ".join(troubles))
+
+    def ask_all(self, method: str, timeout: float = STATUS_TIMEOUT) -> dict[str, Any]:
+        """Every node's answer to a question without arguments, or None where there was none."""
+
+        def one(name: str) -> Any:
+            try:
+                return self.ask_node(name, method, {}, timeout)
+            except DavfsError:
+                return None
+
+        names = [member.name for member in self.config.cluster.nodes]
+        with ThreadPoolExecutor(len(names)) as pool:
+            return dict(zip(names, pool.map(one, names), strict=True))
+
+
+@contextmanager
+def connect(file: Path) -> Iterator[Remote]:
+    """The cluster of a configuration file."""
+    remote = Remote(load_config(file))
+    try:
+        yield remote
+    finally:
+        remote.close()

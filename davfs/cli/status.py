@@ -1,0 +1,79 @@
+"""``davfs status``: nodes, Raft leader, volumes with holder, epoch and replicas."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from davfs.cli.remote import Remote, add_config, connect
+from davfs.core.errors import Unavailable
+
+
+def register(commands: Any) -> None:
+    """Add the command."""
+    command = commands.add_parser("status", help="show nodes, leader and volumes", description=__doc__)
+    add_config(command)
+    command.add_argument("--json", action="store_true", help="for programs")
+    command.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the status; exit code 1 when no node answers."""
+    with connect(arguments.config) as remote:
+        status = collect(remote)
+    if arguments.json:
+        print(json.dumps(status, indent=2))
+    else:
+        print(describe(status))
+    return 0 if any(node["up"] for node in status["nodes"]) else 1
+
+
+def collect(remote: Remote) -> dict[str, Any]:
+    """The status as in --json: ``nodes`` (name, dav, up), ``leader``, ``volumes`` (name, holder, epoch, replicas), and
+    ``fresh``: whether a majority confirmed it."""
+    answers = remote.ask_all("node.status")
+    nodes = [
+        {"name": member.name, "dav": member.dav, "up": answers[member.name] is not None}
+        for member in remote.config.cluster.nodes
+    ]
+    try:
+        known = remote.ask("admin.status", {}, timeout=4.0)
+    except Unavailable:
+        known = {"leader": None, "volumes": [], "fresh": False}
+    return {
+        "nodes": nodes,
+        "leader": known["leader"],
+        "volumes": known["volumes"],
+        "fresh": known["fresh"],
+    }
+
+
+def describe(status: Mapping[str, Any]) -> str:
+    """The status for a person."""
+    nodes = [["NODE", "STATE", "WEBDAV"]]
+    for node in status["nodes"]:
+        state = "DOWN" if not node["up"] else "up, leader" if node["name"] == status["leader"] else "up"
+        nodes.append([node["name"], state, node["dav"]])
+    lines = [*columns(nodes), ""]
+    if not status["fresh"]:
+        lines += ["No majority of the nodes answers: what follows may be old, and nothing can be written.", ""]
+    return "\n".join([*lines, *describe_volumes(status["volumes"])])
+
+
+def describe_volumes(volumes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A table of volumes."""
+    if not volumes:
+        return ["No volumes."]
+    rows = [["VOLUME", "HOLDER", "EPOCH", "REPLICAS"]]
+    for volume in volumes:
+        holder = "-" if volume["holder"] is None else volume["holder"] or "a program"
+        rows.append([volume["name"], holder, str(volume["epoch"]), ", ".join(volume["replicas"])])
+    return columns(rows)
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows with their columns aligned."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -1,0 +1,207 @@
+"""What an administrator asks of a node: the ``admin.*`` and ``node.*`` methods of node-to-node HTTP.
+
+Every method is ``(peer, args, blob) -> (value, b"")`` and answers plain values. Only nodes of the cluster reach them:
+the command line speaks with the certificate of the node whose configuration it is given. Never waits without a limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any, Protocol, TypeAlias
+
+from davfs import __version__
+from davfs.core import grants
+from davfs.core.cluster_state import ClusterState, VolumeState, value_of
+from davfs.core.errors import ConfigError, InvalidInput, Unavailable, VolumeHeld
+from davfs.core.model import Epoch, VolumeInfo, VolumePolicy
+from davfs.node.config import NodeConfig, check_policy, cluster_fingerprint, cluster_settings, difference
+
+Handler: TypeAlias = Callable[[str, dict[str, Any], bytes], tuple[Any, bytes]]
+
+COMMAND_TIMEOUT = 5.0
+STATUS_TIMEOUT = 1.0
+
+
+class Raft(Protocol):
+    """What the methods need of consensus."""
+
+    @property
+    def leader(self) -> str | None: ...
+
+    def submit(self, command: tuple[Any, ...], timeout: float) -> Any: ...
+
+    def barrier(self, timeout: float) -> None: ...
+
+
+class Admin:
+    """The methods over one node's parts. ``new_id`` gives fresh request ids."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        state: ClusterState,
+        raft: Raft,
+        create_volume: Callable[[str, VolumePolicy], VolumeInfo],
+        new_id: Callable[[], str],
+    ) -> None:
+        self._config = config
+        self._state = state
+        self._raft = raft
+        self._create_volume = create_volume
+        self._new_id = new_id
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """Method name -> handler."""
+        return {
+            "node.status": _method(self.node_status),
+            "node.meet": _method(self.meet),
+            "admin.status": _method(self.status),
+            "admin.volume_create": _method(self.volume_create),
+            "admin.volume_list": _method(self.volume_list),
+            "admin.volume_show": _method(self.volume_show),
+            "admin.volume_delete": _method(self.volume_delete),
+            "admin.volume_assign": _method(self.volume_assign),
+            "admin.volume_refresh": _method(self.volume_refresh),
+            "admin.volume_free": _method(self.volume_free),
+        }
+
+    # --- this node alone: never waits -------------------------------------------------------------------------------
+
+    def node_status(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """What this node knows by itself."""
+        return {
+            "name": self._config.name,
+            "version": __version__,
+            "fingerprint": cluster_fingerprint(self._config),
+            "leader": self._raft.leader,
+            "volumes": sorted(volume.name for volume in self._state.volumes.values()),
+        }
+
+    def meet(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Compare cluster settings; :class:`ConfigError` with what differs."""
+        mine = cluster_settings(self._config)
+        if differs := difference(mine, args["settings"]):
+            raise ConfigError(f"the settings of node {self._config.name} (here) and those of its peer (there): {differs}")
+        return {"name": self._config.name, "fingerprint": cluster_fingerprint(self._config)}
+
+    # --- the cluster ------------------------------------------------------------------------------------------------
+
+    def status(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Nodes, Raft leader and volumes. ``fresh`` is false when no majority confirms what is shown."""
+        try:
+            self._raft.barrier(STATUS_TIMEOUT)
+            fresh = True
+        except Unavailable:
+            fresh = False
+        return {
+            "node": self._config.name,
+            "fresh": fresh,
+            "leader": self._raft.leader,
+            "nodes": [{"name": member.name, "dav": member.dav} for member in self._config.cluster.nodes],
+            "volumes": self._volumes(),
+        }
+
+    def volume_list(self, args: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The volumes, sorted by name."""
+        self._raft.barrier(COMMAND_TIMEOUT)
+        return self._volumes()
+
+    def volume_show(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """One volume with its policy, grant and DAV locks."""
+        volume = self._named(args)
+        grant = volume.tenure.grant
+        return {
+            **_summary(volume),
+            "policy": asdict(volume.policy),
+            "grant": None if grant is None else {"ttl": grant.ttl_s, "refreshes": grant.refreshes},
+            "locks": [{**asdict(lock), "path": "/" + "/".join(lock.path)} for lock in volume.locks.values()],
+        }
+
+    def volume_create(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Create a volume; ``policy`` holds what differs from the cluster's defaults."""
+        policy = check_policy(self._config.cluster, args.get("policy") or {})
+        info = self._create_volume(_text(args, "name"), policy)
+        return {"name": info.name, "id": info.id, "replicas": list(info.replicas), "policy": asdict(info.policy)}
+
+    def volume_delete(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Delete a volume that no program or gateway holds, unless ``force``."""
+        volume = self._named(args)
+        if volume.tenure.grant is not None and not args.get("force"):
+            raise VolumeHeld(
+                f"volume {volume.name!r} is held through {volume.tenure.grant.address or 'a program'}; "
+                "free it first, or force the deletion",
+                holder=volume.tenure.grant.address,
+            )
+        self._command(args, "volume_delete", volume.id)
+        return {"name": volume.name, "id": volume.id}
+
+    # --- tokens by hand (design, section 2: Assign steps 1, 2, 5; Free steps 1 to 3) ------------------------------------
+
+    def volume_assign(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Grant a volume to the bearer of the token whose digest this is; :class:`VolumeHeld` while another has it."""
+        volume = self._named(args)
+        ttl = float(args.get("ttl") or self._config.cluster.token_ttl)
+        epoch = self._command(args, "assign", volume.id, _text(args, "token_digest"), str(args.get("address") or ""), ttl)
+        return {"name": volume.name, "id": volume.id, "epoch": list(epoch), "ttl": ttl}
+
+    def volume_refresh(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Refresh a grant; :class:`StaleEpoch` or :class:`TokenRefused` when it is not the current one."""
+        volume = self._named(args)
+        epoch, digest = _epoch(args), _text(args, "token_digest")
+        if volume.id in self._command(args, "refresh", [(volume.id, epoch, digest)]):
+            # The command tells only that it refused; the table itself says why.
+            grants.check(self._state.volume(volume.id).tenure, Epoch(*epoch), digest)
+            raise Unavailable("the grant changed meanwhile; ask again")
+        return {"name": volume.name, "epoch": epoch}
+
+    def volume_free(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """End a grant by its bearer's word."""
+        volume = self._named(args)
+        self._command(args, "free", volume.id, _epoch(args), _text(args, "token_digest"))
+        return {"name": volume.name}
+
+    # --- helpers ----------------------------------------------------------------------------------------------------
+
+    def _volumes(self) -> list[dict[str, Any]]:
+        return [_summary(volume) for volume in sorted(self._state.volumes.values(), key=lambda v: v.name)]
+
+    def _named(self, args: Mapping[str, Any]) -> VolumeState:
+        """The volume as of now: no local read decides anything before the log has caught up."""
+        self._raft.barrier(COMMAND_TIMEOUT)
+        return self._state.volume_named(_text(args, "name"))
+
+    def _command(self, args: Mapping[str, Any], verb: str, *arguments: Any) -> Any:
+        """Replicate a command. Under the asker's request id, so that asking another node again does it once."""
+        request_id = str(args.get("request_id") or self._new_id())
+        return value_of(self._raft.submit((request_id, verb, *arguments), COMMAND_TIMEOUT))
+
+
+def _method(answer: Callable[[Mapping[str, Any]], Any]) -> Handler:
+    return lambda _peer, args, _blob: (answer(args), b"")
+
+
+def _summary(volume: VolumeState) -> dict[str, Any]:
+    grant = volume.tenure.grant
+    return {
+        "name": volume.name,
+        "id": volume.id,
+        "holder": None if grant is None else grant.address,
+        "epoch": volume.tenure.last.counter,
+        "incarnation": volume.tenure.last.incarnation,
+        "replicas": list(volume.replicas),
+    }
+
+
+def _text(args: Mapping[str, Any], key: str) -> str:
+    value = args.get(key)
+    if not isinstance(value, str) or not value:
+        raise InvalidInput(f"{key} must be a text that is not empty")
+    return value
+
+
+def _epoch(args: Mapping[str, Any]) -> list[int]:
+    value = args.get("epoch")
+    if not isinstance(value, list) or len(value) != 2 or not all(isinstance(part, int) for part in value):
+        raise InvalidInput("epoch must be [incarnation, counter]")
+    return value
