@@ -1,1 +1,1 @@
-"""Raft by PySyncObj: what the cluster agrees on. Imports core only; alone knows PySyncObj."""
+"""Raft, by PySyncObj. The only package that imports it; may import nothing of davfs but core."""

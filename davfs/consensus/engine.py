@@ -1,0 +1,318 @@
+"""PySyncObj with the parts replaced that lose data (design, section 4): the only class that knows its insides.
+
+PySyncObj 0.3.17 offers no parameter for journal, serializer or message rules. Its private attributes and methods are
+class-mangled (``_SyncObj__name``), so a subclass that defines those names takes their place; each override below says
+why. A test fails if a name disappears in another version. Everything here runs on the tick thread, unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pysyncobj import SyncObj, SyncObjConf
+from pysyncobj.config import FAIL_REASON
+from pysyncobj.node import Node
+
+from davfs.consensus.journal import DurableJournal
+from davfs.consensus.snapshots import Assembly, Parcel, Snapshots
+from davfs.consensus.timing import RaftTiming
+from davfs.consensus.transport import FrameTransport
+from davfs.core.errors import CorruptData
+from davfs.core.raft_log import LogEntry
+
+REGULAR = b"\0"
+NO_OP = b"\1"
+"""The first byte of an entry. PySyncObj's other kinds (membership, code version) are pickles and never applied here."""
+
+_LEADER = 2
+Message = dict[str, Any]
+Done = Callable[[Any, int], None]
+"""Called with (result, PySyncObj's fail reason) when a command is applied here, or is known not to be tracked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Callbacks:
+    """What the engine drives, always from the tick thread (``load`` also from the thread that makes the engine)."""
+
+    apply: Callable[[bytes], Any]
+    dump: Callable[[], bytes]
+    load: Callable[[bytes], None]
+    applied: Callable[[], None]
+    """After one or more entries, or a snapshot, were applied."""
+    leadership: Callable[[int, bool], None]
+    """(term, whether this node leads from now on)"""
+
+
+class Engine(SyncObj):
+    """One Raft member. Commands are opaque bytes."""
+
+    def __init__(
+        self, name: str, journal: DurableJournal, transport: FrameTransport, callbacks: Callbacks, timing: RaftTiming
+    ) -> None:
+        self._journal = journal
+        self._transport = transport
+        self._callbacks = callbacks
+        self._timing = timing
+        self._snapshots = Snapshots(journal, callbacks.dump)
+        self._assembly = Assembly()
+        self._votes: set[tuple[str, int]] = set()
+        self._gathering = False
+        self._send_due = False
+        self._ticked_at = time.monotonic()
+        self.broken: CorruptData | None = None
+        """Set when this member's log contradicts the cluster's committed one; it then takes no more part."""
+        conf = SyncObjConf(
+            autoTick=False,
+            appendEntriesUseBatch=False,
+            raftMinTimeout=timing.election_min,
+            raftMaxTimeout=timing.election_max,
+            appendEntriesPeriod=timing.heartbeat,
+            leaderFallbackTimeout=timing.step_down,
+            connectionTimeout=max(timing.silence, timing.election_max),
+            appendEntriesBatchSizeBytes=timing.max_append,
+            logCompactionMinEntries=timing.compact_entries,
+            logCompactionMinTime=timing.compact_seconds,
+            commandsWaitLeader=False,
+            commandsQueueSize=10_000,
+            useFork=False,
+            dynamicMembershipChange=False,
+            onStateChanged=self._on_state_changed,
+        )
+        super().__init__(Node(name), transport.nodes, conf=conf, nodeClass=Node, transport=transport)
+        if journal.snapshot is not None:
+            callbacks.load(journal.snapshot.data)
+            self._SyncObj__raftLastApplied = journal.snapshot.index
+        transport.on_loss = self._on_loss
+        transport.attach(self._poller)
+        self.addOnTickCallback(transport.on_tick)
+        # Right before the wait for answers: the leader's own fsync overlaps the followers'.
+        self.addOnTickCallback(journal.flush)
+
+    # --- parts of PySyncObj that are replaced -----------------------------------------------------------------------
+    # Properties, because SyncObj.__init__ assigns and uses both before a subclass could set its own.
+
+    @property
+    def _SyncObj__raftLog(self) -> DurableJournal:
+        return self._journal
+
+    @_SyncObj__raftLog.setter
+    def _SyncObj__raftLog(self, value: object) -> None:
+        """PySyncObj's own journal is never synced."""
+
+    @property
+    def _SyncObj__serializer(self) -> Snapshots:
+        return self._snapshots
+
+    @_SyncObj__serializer.setter
+    def _SyncObj__serializer(self, value: object) -> None:
+        """PySyncObj's own snapshot is not one transaction with the journal."""
+
+    # --- for RaftNode -----------------------------------------------------------------------------------------------
+
+    def propose(self, kind: bytes, command: bytes, done: Done) -> None:
+        """Queue an entry (any thread). ``done`` is called at most once, on the tick thread, and maybe never."""
+        self._applyCommand(kind + command, done)
+
+    def tick(self) -> None:
+        """One turn of the loop, including a wait of at most ``timing.tick`` for something to do."""
+        now = time.monotonic()
+        if now - self._ticked_at > self._timing.election_min / 2:
+            # This process was paused or starved: others may have been heard of but not yet handled. Look first.
+            self._SyncObj__raftElectionDeadline = now + self._election_delay()
+        if self.broken is not None:
+            raise self.broken
+        self._onTick(self._timing.tick)
+        self._ticked_at = time.monotonic()
+
+    def hand_over(self) -> None:
+        """Ask the follower that is furthest to take over from this leader, if one has everything."""
+        self.transferLeadership()
+
+    def close(self) -> None:
+        """Close journal and pipes; the tick thread has ended."""
+        self._doDestroy()
+        notifier = self._SyncObj__pipeNotifier  # PySyncObj never closes its pipe
+        os.close(notifier._PipeNotifier__pipeR)
+        os.close(notifier._PipeNotifier__pipeW)
+
+    # --- commands ---------------------------------------------------------------------------------------------------
+
+    def _SyncObj__doApplyCommand(self, command: bytes) -> Any:
+        """Instead of unpickling: hand the bytes to the state machine."""
+        return self._callbacks.apply(command[1:]) if command[:1] == REGULAR else None
+
+    def _SyncObj__applyLogEntries(self) -> Any:
+        before = self._SyncObj__raftLastApplied
+        more = SyncObj._SyncObj__applyLogEntries(self)
+        if self._SyncObj__raftLastApplied != before:
+            self._callbacks.applied()
+        return more
+
+    def _checkCommandsToApply(self) -> None:
+        """All queued commands go out in one message, not in one each."""
+        self._gathering, self._send_due = True, False
+        try:
+            super()._checkCommandsToApply()
+        finally:
+            self._gathering = False
+        if self._send_due:
+            self._SyncObj__sendAppendEntries()
+
+    def _SyncObj__sendAppendEntries(self) -> None:
+        if self._gathering:
+            self._send_due = True
+        else:
+            SyncObj._SyncObj__sendAppendEntries(self)
+
+    def _on_loss(self, node: Node) -> None:
+        """Messages from or to a node were lost: a snapshot starts again, and forwarded commands get no answer."""
+        self._snapshots.cancelTransmisstion(node)
+        if node == self._getLeader():
+            self._SyncObj__onLeaderChanged()
+
+    def _on_state_changed(self, old: int, new: int) -> None:
+        if _LEADER in (old, new):
+            self._callbacks.leadership(self._SyncObj__raftCurrentTerm, new == _LEADER)
+
+    def _election_delay(self) -> float:
+        return random.uniform(self._timing.election_min, self._timing.election_max)  # noqa: S311  not a secret
+
+    # --- messages ---------------------------------------------------------------------------------------------------
+
+    def _SyncObj__onMessageReceived(self, node: Node, message: Message) -> None:
+        """Rules of Raft that PySyncObj leaves out, before its own handling."""
+        admit = {
+            "append_entries": self._admit_append,
+            "response_vote": self._admit_vote,
+            "next_node_idx": self._admit_next_index,
+            "apply_command": self._admit_command,
+        }.get(message["type"])
+        admitted = message if admit is None else admit(node, message)
+        if admitted is None:
+            return
+        next_before = self._SyncObj__raftNextIndex.get(node, 0)
+        try:
+            SyncObj._SyncObj__onMessageReceived(self, node, admitted)
+        finally:
+            self._journal.keep_tail = False
+        if message["type"] == "next_node_idx" and message["success"] and self._isLeader():
+            # PySyncObj lets an acknowledgement take the next index back, and sends what is on its way already again.
+            self._SyncObj__raftNextIndex[node] = max(next_before, self._SyncObj__raftNextIndex[node])
+
+    def _SyncObj__sendNextNodeIdx(
+        self, node: Node, reset: bool = False, nextNodeIdx: int | None = None, success: bool = False
+    ) -> None:
+        """With the term that it belongs to: a late one must not count for a later leadership of the same node."""
+        self._transport.send(
+            node,
+            {
+                "type": "next_node_idx",
+                "term": self._SyncObj__raftCurrentTerm,
+                "next_node_idx": self._journal.last.index + 1 if nextNodeIdx is None else nextNodeIdx,
+                "reset": reset,
+                "success": success,
+            },
+        )
+
+    def _admit_vote(self, node: Node, message: Message) -> Message | None:
+        """A vote counts once for each node and term."""
+        term = self._SyncObj__raftCurrentTerm
+        vote = (node.id, message["term"])
+        if message["term"] != term or vote in self._votes:
+            return None
+        self._votes = {known for known in self._votes if known[1] == term} | {vote}
+        return message
+
+    def _admit_next_index(self, node: Node, message: Message) -> Message | None:
+        """Only of this term, and never beyond the own log (PySyncObj would wait until the log has grown that far)."""
+        if message["term"] != self._SyncObj__raftCurrentTerm or node not in self._SyncObj__raftNextIndex:
+            return None
+        return message | {"next_node_idx": max(1, min(message["next_node_idx"], self._journal.last.index + 1))}
+
+    def _admit_command(self, node: Node, message: Message) -> Message | None:
+        """Only what this class makes itself."""
+        return message if message["command"][:1] in (REGULAR, NO_OP) else None
+
+    def _admit_append(self, node: Node, message: Message) -> Message | None:
+        """Raft's receiver rules (figure 2): cut only at a conflict, commit only what this message has verified.
+
+        PySyncObj cuts everything behind ``prevLogIdx``: a shorter message that comes later would take away entries that
+        were acknowledged. What is known to match is therefore left out, and then nothing is cut.
+        """
+        if message["term"] < self._SyncObj__raftCurrentTerm:
+            return None
+        if "serialized" in message:
+            return self._admit_snapshot_part(node, message)
+        previous: int | None = message["prevLogIdx"]
+        known = None if previous is None else self._journal.term_at(previous)
+        if previous is None or known is None:
+            return message  # PySyncObj answers where this log ends
+        committed = self._SyncObj__raftCommitIndex
+        if known != message["prevLogTerm"]:
+            if previous <= committed:
+                raise self._contradiction(node, previous)
+            return message
+        entries: list[list[Any]] = message["entries"]
+        matching = 0
+        while matching < len(entries) and self._journal.term_at(entries[matching][1]) == entries[matching][2]:
+            matching += 1
+        if matching == len(entries):
+            return self._heartbeat(message, previous + matching)
+        conflict = previous + matching + 1
+        if conflict <= committed:
+            raise self._contradiction(node, conflict)
+        return message | {
+            "prevLogIdx": conflict - 1,
+            "prevLogTerm": self._journal.term_at(conflict - 1),
+            "entries": [LogEntry(*entry) for entry in entries[matching:]],
+            "commit_index": min(message["commit_index"], previous + len(entries)),
+        }
+
+    def _heartbeat(self, message: Message, verified: int) -> Message:
+        """A message whose entries are all here up to ``verified``; nothing is cut. What is committed matches anyhow."""
+        verified = max(verified, self._SyncObj__raftCommitIndex)
+        self._journal.keep_tail = True
+        return {
+            "type": "append_entries",
+            "term": message["term"],
+            "prevLogIdx": verified,
+            "prevLogTerm": self._journal.term_at(verified),
+            "entries": [],
+            "commit_index": min(message["commit_index"], verified),
+        }
+
+    def _admit_snapshot_part(self, node: Node, message: Message) -> Message:
+        # PySyncObj would meanwhile commit its own unverified tail up to the leader's commit index.
+        idle = message | {"serialized": None, "commit_index": 0}
+        if message["serialized"] is None:
+            return idle
+        parcel = self._assembly.add(node, message["serialized"])
+        if parcel is None:
+            return idle
+        if parcel.last.index > self._SyncObj__raftCommitIndex:
+            self._install(parcel)
+        return self._heartbeat(message, parcel.last.index)
+
+    def _install(self, parcel: Parcel) -> None:
+        self._callbacks.load(parcel.snapshot.data)
+        self._journal.install(*parcel)
+        index = parcel.last.index
+        self._SyncObj__raftLastApplied = self._SyncObj__raftCommitIndex = index
+        self._journal.setRaftCommitIndex(index)
+        waiting = self._SyncObj__commandsWaitingCommit
+        for passed in [at for at in waiting if at <= index]:
+            for _, done in waiting.pop(passed):
+                done(None, FAIL_REASON.UNKNOWN_OUTCOME)
+        self._callbacks.applied()
+
+    def _contradiction(self, node: Node, index: int) -> CorruptData:
+        self.broken = CorruptData(
+            f"{node.id} leads with another entry {index} than the one that was committed here: one of the two journals"
+            " was restored from a backup or damaged; this node stops taking part"
+        )
+        return self.broken

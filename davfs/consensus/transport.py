@@ -1,0 +1,197 @@
+"""PySyncObj's transport over a :class:`~davfs.core.ports.FrameNetwork`.
+
+Frames come from any thread into a queue and wake PySyncObj's own poller through a pipe, so that they are handled on the
+tick thread at once (an on-tick callback would add up to a tick of latency). Before anything leaves that promises durability,
+the journal is flushed; what one wake-up brings in is answered together, after one flush. May import pysyncobj and core.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pysyncobj.node import Node
+from pysyncobj.poller import POLL_EVENT_TYPE
+from pysyncobj.transport import Transport
+
+from davfs.consensus import wire
+from davfs.consensus.link import Link
+from davfs.consensus.timing import RaftTiming
+from davfs.core.ports import FrameNetwork
+
+log = logging.getLogger(__name__)
+
+MAX_QUEUED_FRAMES = 20_000
+"""More than that and frames are dropped, which ends their session; Raft asks again."""
+
+_NEEDS_NO_FLUSH = {"append_entries", "apply_command", "apply_command_response", "timeout_now"}
+"""These promise nothing: a leader may send entries before it holds them durably, it only may not count itself yet."""
+
+
+class FrameTransport(Transport):
+    """Sends and receives Raft messages. All methods but :meth:`deliver` run on the tick thread."""
+
+    def __init__(
+        self, peers: Iterable[str], boot: int, network: FrameNetwork, timing: RaftTiming, flush: Callable[[], None]
+    ) -> None:
+        self._nodes = {peer: Node(peer) for peer in peers}
+        super().__init__(None, None, list(self._nodes.values()))
+        self._network = network
+        self._flush = flush
+        self._links = {
+            peer: Link(boot, retry=timing.reconnect, ping=timing.silence / 4, silence=timing.silence)
+            for peer in self._nodes
+        }
+        self._announced: dict[str, int] = {}  # peer -> the session that PySyncObj was told is connected
+        self._outbox: list[tuple[str, dict[str, Any]]] | None = None
+        self._inbox: deque[tuple[str, bytes]] = deque()
+        self._read_end, self._write_end = os.pipe()
+        os.set_blocking(self._read_end, False)
+        os.set_blocking(self._write_end, False)
+        self._woken = False
+        self._closed = False
+        self._warned: set[str] = set()
+        self.ignored = 0
+        """Frames that were no frames, or not from a peer, since the start."""
+        self.on_loss: Callable[[Node], None] = lambda node: None
+        """Told, on the tick thread, when messages from or to a node may have been lost."""
+
+    @property
+    def nodes(self) -> list[Node]:
+        """The peers as PySyncObj knows them."""
+        return list(self._nodes.values())
+
+    def connected(self, peer: str) -> bool:
+        """Whether messages to a peer can be sent right now (any thread)."""
+        return peer in self._announced
+
+    def attach(self, poller: Any) -> None:
+        """Let PySyncObj's poller wake up for incoming frames."""
+        poller.subscribe(self._read_end, self._on_readable, POLL_EVENT_TYPE.READ)
+
+    # --- any thread -------------------------------------------------------------------------------------------------
+
+    def deliver(self, peer: str, frame: bytes) -> None:
+        """A frame from an authenticated peer; the network calls this from its own threads."""
+        if peer not in self._links or len(self._inbox) >= MAX_QUEUED_FRAMES:
+            self.ignored += 1
+            return
+        self._inbox.append((peer, frame))
+        self.wake()
+
+    def wake(self) -> None:
+        """End the tick thread's wait."""
+        if not self._woken and not self._closed:
+            self._woken = True
+            with contextlib.suppress(OSError):
+                os.write(self._write_end, b"\0")
+
+    # --- what PySyncObj calls ---------------------------------------------------------------------------------------
+
+    def send(self, node: Node, message: dict[str, Any]) -> bool:
+        """PySyncObj's send: False when it was dropped. While frames are handled, answers wait for their end."""
+        if self._outbox is not None:
+            self._outbox.append((node.id, message))
+            return self._links[node.id].connected
+        if message["type"] not in _NEEDS_NO_FLUSH:
+            self._flush()
+        return self._send_now(node.id, message)
+
+    def destroy(self) -> None:
+        self._closed = True
+        for end in (self._read_end, self._write_end):
+            with contextlib.suppress(OSError):
+                os.close(end)
+
+    # --- tick thread ------------------------------------------------------------------------------------------------
+
+    def on_tick(self) -> None:
+        """Greet, show signs of life, notice silence."""
+        now = time.monotonic()
+        for peer, link in self._links.items():
+            frames = link.tick(now)
+            self._announce(peer)
+            for frame in frames:
+                self._put(peer, frame)
+
+    def _on_readable(self, descriptor: int, event: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._read_end, 4096)
+        # In this order: whoever saw the flag set has put its frame into the queue before, and it is taken below.
+        self._woken = False
+        self._outbox = []
+        try:
+            for _ in range(len(self._inbox)):
+                self._take(*self._inbox.popleft())
+        finally:
+            outbox, self._outbox = self._outbox, None
+            if outbox:
+                if any(message["type"] not in _NEEDS_NO_FLUSH for _, message in outbox):
+                    self._flush()
+                for peer, message in outbox:
+                    self._send_now(peer, message)
+        if self._inbox:
+            self.wake()
+
+    def _take(self, peer: str, data: bytes) -> None:
+        link = self._links[peer]
+        try:
+            frame = wire.decode_frame(data)
+        except ValueError as error:
+            self._ignore(peer, error)
+            return
+        arrival = link.receive(frame, time.monotonic())
+        self._announce(peer)
+        if arrival.lost:
+            self.on_loss(self._nodes[peer])
+        if arrival.former_life:
+            self._ignore(peer, "it greets as an earlier life of itself; if its disk was replaced it must join anew")
+        for reply in arrival.replies:
+            self._put(peer, reply)
+        if arrival.body is None:
+            return
+        try:
+            message = wire.decode_message(arrival.body)
+        except ValueError as error:
+            self._ignore(peer, error)
+            return
+        self._onMessageReceived(self._nodes[peer], message)
+
+    def _send_now(self, peer: str, message: dict[str, Any]) -> bool:
+        link = self._links[peer]
+        if not link.connected:
+            return False
+        frame = link.wrap(wire.encode_message(message), time.monotonic())
+        return frame is not None and self._put(peer, frame)
+
+    def _put(self, peer: str, frame: wire.Frame) -> bool:
+        if self._network.send(peer, wire.encode_frame(frame)):
+            return True
+        if frame.kind == wire.DATA:
+            # A number is missing from now on: end the session here rather than wait to be told.
+            self._links[peer].restart()
+            self._announce(peer)
+        return False
+
+    def _announce(self, peer: str) -> None:
+        """Tell PySyncObj what changed: the end of a session as a lost connection, a welcomed one as a new connection."""
+        link, node = self._links[peer], self._nodes[peer]
+        told = self._announced.get(peer)
+        if told is not None and (not link.connected or told != link.session):
+            del self._announced[peer]
+            self._onNodeDisconnected(node)
+            self.on_loss(node)
+        if link.connected and peer not in self._announced:
+            self._announced[peer] = link.session
+            self._onNodeConnected(node)
+
+    def _ignore(self, peer: str, reason: object) -> None:
+        self.ignored += 1
+        if peer not in self._warned:  # once a peer: a broken one must not fill the log
+            self._warned.add(peer)
+            log.warning("ignored a frame of %s: %s", peer, reason)
