@@ -45,6 +45,7 @@ class Bench:
         payload = Payload(max(*self.sizes, 1024))
         for peer in peers:
             _say(f"starting {peer.title}")
+            spawned = len(site.processes)
             try:
                 self.running[peer.key] = running = peer.start(site)
                 target = Target(peer.key, running.url, payload)
@@ -54,6 +55,7 @@ class Bench:
             except (Absent, TransportError, WrongAnswer) as problem:
                 self.problems[peer.key] = str(problem)
                 _say(f"  absent: {problem}")
+                site.end_since(spawned)
 
     def run(self) -> None:
         """All rounds. A server that fails is noted and gets no further requests."""

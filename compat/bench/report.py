@@ -41,19 +41,14 @@ def duration(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
-def render(
-    facts: Sequence[str], operations: Sequence[Operation], servers: Sequence[Server], samples: Samples
-) -> str:
+def render(facts: Sequence[str], operations: Sequence[Operation], servers: Sequence[Server], samples: Samples) -> str:
     """The page: what was run, times, ratios, rows that miss the goal, and who was absent."""
     present = [s for s in servers if any(samples.of(op.key, s.key) for op in operations)]
     lines = ["# davfs beside other WebDAV servers", "", *(f"- {fact}" for fact in facts), ""]
     lines += ["## Time of one request: median (p95)", ""]
     lines += _table(
         ["operation", "samples", *(s.title for s in present)],
-        [
-            [op.title, _count(op, present, samples)] + [_cell(op, s, samples) for s in present]
-            for op in operations
-        ],
+        [[op.title, _count(op, present, samples)] + [_cell(op, s, samples) for s in present] for op in operations],
     )
     peers = [s for s in present if s.key != OURS]
     if len(peers) < len(present) and peers:

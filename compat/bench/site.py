@@ -13,7 +13,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +41,7 @@ class Site:
     stack: ExitStack
     davfs_url: str | None = None
     shared: dict[str, object] = field(default_factory=dict)
+    processes: list[ExitStack] = field(default_factory=list)
 
     def place(self, name: str) -> Path:
         """A new folder of that name, on the same disk as everybody's."""
@@ -48,9 +49,7 @@ class Site:
         path.mkdir(mode=0o755)
         return path
 
-    def spawn(
-        self, name: str, command: Sequence[str], *, patience: float = 5.0
-    ) -> subprocess.Popen[bytes]:
+    def spawn(self, name: str, command: Sequence[str], *, patience: float = 5.0) -> subprocess.Popen[bytes]:
         """Starts a process in a group of its own, its output in NAME.log; ended with the run.
 
         `patience` is how many seconds it gets between SIGTERM and SIGKILL.
@@ -64,8 +63,16 @@ class Site:
                 start_new_session=True,
                 cwd=self.folder,
             )
-        self.stack.callback(_end, process, patience)
+        end = ExitStack()
+        end.callback(_end, process, patience)
+        self.stack.push(end)
+        self.processes.append(end)
         return process
+
+    def end_since(self, count: int) -> None:
+        """Ends at once what was spawned after the first `count`: a server that failed to start."""
+        for end in reversed(self.processes[count:]):
+            end.close()
 
     def log_tail(self, name: str) -> str:
         """The last line that process wrote, for an error's text."""
@@ -123,14 +130,12 @@ def _is_free(port: int) -> bool:
 
 
 def _end(process: subprocess.Popen[bytes], patience: float) -> None:
-    """Ends a process group: SIGTERM, and SIGKILL when it takes too long."""
-    for number, wait in ((signal.SIGTERM, patience), (signal.SIGKILL, 5.0)):
-        try:
-            os.killpg(process.pid, number)
-        except ProcessLookupError:
-            process.poll()
-            return
-        try:
-            process.wait(wait)
-        except subprocess.TimeoutExpired:
-            continue
+    """Ends a process: SIGTERM to it, which may see its own children off, then SIGKILL to the group."""
+    if process.poll() is None:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(5)

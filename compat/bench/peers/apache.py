@@ -1,7 +1,8 @@
 """Apache 2.4 with mod_dav and mod_dav_fs, on a plain folder or on the GlusterFS mount.
 
-The event MPM and Debian's defaults; only the limits on keep-alive are lifted, so that every server
-keeps the one connection of its client.
+The event MPM and Debian's defaults, with its `AllowOverride None` (else every request looks for
+.htaccess in every folder, which costs milliseconds on GlusterFS); only the limits on keep-alive are
+lifted, so that every server keeps the one connection of its client.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ MaxKeepAliveRequests 0
 Timeout 300
 LimitRequestBody 0
 DavLockDB "{folder}/locks/db"
+<Directory "/">
+    Options FollowSymLinks
+    AllowOverride None
+</Directory>
 <Directory "{data}">
     Dav On
     DavDepthInfinity On
@@ -60,9 +65,7 @@ def start_on_gluster(site: Site) -> Running:
     return Running(running.url, f"{running.version}; {volume.version}")
 
 
-def _start(
-    site: Site, name: str, httpd: str, data: Path, wrap: Callable[[Sequence[str]], list[str]]
-) -> Running:
+def _start(site: Site, name: str, httpd: str, data: Path, wrap: Callable[[Sequence[str]], list[str]]) -> Running:
     folder = site.place(name)
     locks = folder / "locks"
     locks.mkdir()
@@ -80,11 +83,7 @@ def _start(
     if types.exists():
         loads.append(f"TypesConfig {types}")
     config = folder / "httpd.conf"
-    config.write_text(
-        _CONFIG.format(
-            folder=folder, port=port, modules="\n".join(loads), identity=identity, data=data
-        )
-    )
+    config.write_text(_CONFIG.format(folder=folder, port=port, modules="\n".join(loads), identity=identity, data=data))
     process = site.spawn(name, wrap([httpd, "-D", "FOREGROUND", "-f", str(config)]))
     site.wait_for_port(name, process, port)
     return Running(f"http://127.0.0.1:{port}/", first_line([httpd, "-v"]))
