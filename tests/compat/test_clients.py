@@ -1,0 +1,56 @@
+"""The real clients against a three-node drive, each by the runner that people can use too (compat/)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from compat import cadaver, davfs2, litmus, rclone, rclone_mount
+from compat.report import EXIT_OK, EXIT_TOOL_MISSING
+from tests.support.cluster import DevCluster
+from tests.support.tools import full_size, refuse
+
+NODES = (1, 2, 3)
+FILES = 5000 if full_size() else 600
+
+
+def _run(
+    drive: DevCluster, capsys: pytest.CaptureFixture[str], main: Callable[[list[str]], int], words: list[str]
+) -> str:
+    """Run a runner; skip (or fail, in CI) without its tool; returns what it printed."""
+    code = main(words)
+    printed = capsys.readouterr()
+    if code == EXIT_TOOL_MISSING:
+        refuse(printed.err.strip())
+    with capsys.disabled():
+        print(f"\n{printed.out}")
+    assert code == EXIT_OK, drive.story(printed.out)
+    return printed.out
+
+
+@pytest.mark.parametrize("number", NODES)
+def test_litmus(drive: DevCluster, capsys: pytest.CaptureFixture[str], number: int) -> None:
+    _run(drive, capsys, litmus.main, [drive.url(number)])
+
+
+@pytest.mark.parametrize("number", NODES)
+def test_cadaver(drive: DevCluster, capsys: pytest.CaptureFixture[str], number: int) -> None:
+    _run(drive, capsys, cadaver.main, [drive.url(number)])
+
+
+@pytest.mark.parametrize("kind", rclone.BINARIES)
+def test_rclone(drive: DevCluster, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    first, *others = NODES if kind == "debian" else reversed(NODES)
+    words = [drive.url(first), "--files", str(FILES), "--binary", kind]
+    _run(drive, capsys, rclone.main, words + [word for number in others for word in ("--through", drive.url(number))])
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("number", [1, 2])
+def test_davfs2(drive: DevCluster, capsys: pytest.CaptureFixture[str], number: int) -> None:
+    _run(drive, capsys, davfs2.main, [drive.url(number)])
+
+
+def test_rclone_mount(drive: DevCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    _run(drive, capsys, rclone_mount.main, [drive.url(3)])

@@ -1,0 +1,66 @@
+"""Full disks: 507, the old file stays, reading goes on, and room given back is used again."""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.cluster import DevCluster
+from tests.support.tools import require_root
+
+SIZE_MIB = 220
+ATTEMPTS = 6
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Path]:
+    """A tmpfs of its own; all three nodes live on it."""
+    require_root("mounts a small tmpfs")
+    directory = Path(tempfile.mkdtemp(prefix="davfs-small-"))
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={SIZE_MIB}m", "tmpfs", str(directory)], check=False, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", "-l", str(directory)], check=False, capture_output=True)
+        directory.rmdir()
+
+
+@pytest.mark.root
+def test_a_full_disk_is_answered_507_and_keeps_the_old_file(
+    small_disk: Path, make_drive: Callable[..., DevCluster]
+) -> None:
+    cluster = make_drive(directory=small_disk)
+    # Logs must not be what fills the disk.
+    cluster.log = Path(tempfile.mkdtemp(prefix="davfs-log-")) / "dev.log"
+    cluster.start()
+    old = secrets.token_bytes(5 << 20)
+    too_much = secrets.token_bytes(SIZE_MIB << 20)
+    with cluster.client(1, timeout=60) as client:
+        assert client.put("old.bin", old).status == 201
+        for attempt in range(ATTEMPTS):
+            answer = client.put("old.bin", too_much)
+            assert answer.status == 507, cluster.story(f"attempt {attempt} was answered {answer.status}")
+            assert client.get("old.bin").body == old
+        assert client.put("new.bin", too_much).status == 507
+        assert "new.bin" not in client.members()
+    for number in (1, 2, 3):
+        assert cluster.living_pid(number) is not None, cluster.story(f"node {number} died of a full disk")
+        with cluster.client(number) as client:
+            assert client.get("old.bin").body == old
+            assert client.put(f"small {number}.txt", b"still fits").status == 201, cluster.story(
+                "no room for a small file"
+            )
+    assert cluster.stop() == 0
+    cluster.start()
+    with cluster.client(2) as client:
+        assert client.get("old.bin").body == old
+        assert client.get("small 3.txt").body == b"still fits"
+    assert cluster.stop() == 0
