@@ -13,9 +13,9 @@ CHUNKS_PER_SEGMENT = 256
 
 
 class Span(NamedTuple):
-    """A part of one chunk: its index in the file, and the half-open range inside it."""
+    """A part of one chunk: its number in the file, and the half-open range inside it."""
 
-    index: int
+    number: int
     start: int
     stop: int
 
@@ -28,9 +28,9 @@ def digest_of(data: bytes | memoryview) -> str:
 def spans(start: int, stop: int, chunk_size: int) -> Iterator[Span]:
     """The chunks that [start, stop) of a file touches."""
     while start < stop:
-        index, offset = divmod(start, chunk_size)
+        number, offset = divmod(start, chunk_size)
         end = min(chunk_size, offset + stop - start)
-        yield Span(index, offset, end)
+        yield Span(number, offset, end)
         start += end - offset
 
 

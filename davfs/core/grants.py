@@ -51,9 +51,14 @@ def check(tenure: Tenure, epoch: Epoch, digest: str) -> Grant:
     if grant is None or grant.epoch != epoch:
         message = f"epoch {epoch} is not the current grant (the highest was {tenure.last})"
         raise StaleEpoch(message, last=list(tenure.last))
-    if not compare_digest(grant.digest, digest):
-        raise TokenRefused()
+    require_same_digest(grant.digest, digest)
     return grant
+
+
+def require_same_digest(expected: str, digest: str) -> None:
+    """:class:`TokenRefused` unless the digests are the same; takes the same time wherever they differ."""
+    if not compare_digest(expected, digest):
+        raise TokenRefused()
 
 
 def refresh(tenure: Tenure, epoch: Epoch, digest: str) -> Tenure:

@@ -1,0 +1,121 @@
+"""Assign: ask Raft for the volume, seal its replicas, adopt what a majority knows, open with a start record.
+
+Design, section 2, Assign 1 to 3. Nothing is read from a replica before it is sealed, and nothing is served before the
+start record is committed: so the new holder sees every change that any earlier holder acknowledged.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from davfs.cluster.holder import Holder, free
+from davfs.cluster.log import Credentials
+from davfs.cluster.replica import Replica
+from davfs.cluster.site import Site
+from davfs.core.chunking import digest_of
+from davfs.core.cluster_state import VolumeState, value_of
+from davfs.core.effects import Call, Gather, Outcomes, Protocol_, Reply, Submit
+from davfs.core.errors import CorruptData, DavfsError, QuorumLost
+from davfs.core.model import MIB, Epoch, Position, position
+from davfs.core.quorum import is_majority
+
+log = logging.getLogger(__name__)
+
+SECRET_BYTES = 32
+
+
+def take(site: Site, volume: VolumeState, replica: Replica) -> Protocol_[Holder]:
+    """Become the volume's holder. :class:`VolumeHeld` if it is held, :class:`QuorumLost` if too few replicas answer."""
+    token = site.random.token(SECRET_BYTES)
+    digest = digest_of(token)
+    before_send = site.clock.now()
+    command = (site.request_id(), "assign", volume.id, digest, site.node, site.timing.ttl)
+    granted = yield Submit(command, site.timing.call)
+    credentials = Credentials(volume.id, Epoch(*value_of(granted)), token)
+    holder: Holder | None = None
+    try:
+        base = yield from _seal_and_adopt(site, volume.id, replica, credentials)
+        nodes = site.state.volume(volume.id).replicas
+        holder = Holder(site, replica, credentials, digest, nodes, before_send + site.timing.lease)
+        yield from holder.open(base, site.request_id())
+        return holder
+    except DavfsError:
+        if holder is not None:
+            holder.depose("it could not be opened")
+        yield from give_back(site, credentials, digest)
+        raise
+
+
+def give_back(site: Site, credentials: Credentials, digest: str) -> Protocol_[None]:
+    """Free a grant that is of no use, so that nobody waits for its end; if Raft cannot be told it expires."""
+    try:
+        yield from free(site, credentials, digest)
+    except DavfsError as error:
+        log.info("volume %s: epoch %s was not freed: %s", credentials.volume, credentials.epoch, error)
+
+
+def _seal_and_adopt(site: Site, volume_id: str, replica: Replica, credentials: Credentials) -> Protocol_[Position]:
+    statuses = yield from _seal(site, volume_id, credentials)
+    best = max(statuses, key=lambda node: (position(statuses[node]["last"]), node == site.node))
+    wanted = position(statuses[best]["last"])
+    if replica.store.last != wanted:
+        yield from _adopt(site, replica, credentials, best, wanted)
+    return wanted
+
+
+def _seal(site: Site, volume_id: str, credentials: Credentials) -> Protocol_[dict[str, Any]]:
+    """Seal a majority of the configured replicas, this node's own among them; node -> status."""
+    volume = site.state.volume(volume_id)
+
+    def counted(outcomes: Outcomes) -> dict[str, Any]:
+        return {
+            node: reply.value
+            for node, reply in outcomes.items()
+            if isinstance(reply, Reply) and site.state.volume(volume_id).incarnations.get(node) == reply.value["incarnation"]
+        }
+
+    def enough(outcomes: Outcomes) -> bool:
+        return site.node in outcomes and is_majority(counted(outcomes), volume.replicas)
+
+    calls = [Call(node, "replica.seal", credentials.wire(), timeout=site.timing.call) for node in volume.replicas]
+    outcomes: Outcomes = yield Gather(calls, enough)
+    own = outcomes.get(site.node)
+    if isinstance(own, DavfsError):
+        raise own
+    if not is_majority(counted(outcomes), volume.replicas):
+        reasons = "; ".join(f"{node}: {error}" for node, error in outcomes.items() if isinstance(error, DavfsError))
+        raise QuorumLost(f"too few replicas of the volume could be sealed ({reasons or 'no store may vote yet'})")
+    return counted(outcomes) | {node: r.value for node, r in outcomes.items() if isinstance(r, Reply) and node == site.node}
+
+
+def _adopt(
+    site: Site, replica: Replica, credentials: Credentials, source: str, wanted: Position
+) -> Protocol_[None]:
+    """Bring this node's own log to the end of the best one that was found."""
+    at = replica.store.committed
+    digest = digest_of(credentials.token)
+    while at.seq < wanted.seq:
+        args = {**credentials.wire(), "first": at.seq + 1, "limit": MIB}
+        reply: Reply = yield Call(source, "replica.read_log", args, timeout=site.timing.transfer)
+        records = unpack(reply.blob, reply.value["records"])
+        if not records:
+            raise CorruptData(f"the log of {source} ends before {wanted}, which it said it has")
+        replica.append(credentials.epoch, digest, at, records, 0)
+        reached = replica.store.position_at(at.seq + len(records))
+        if reached is None:
+            raise CorruptData(f"the log has no record {at.seq + len(records)}")
+        at = reached
+    if at != wanted:
+        raise CorruptData(f"the log of {source} leads to {at} instead of {wanted}")
+
+
+def unpack(blob: bytes, sizes: list[int]) -> list[bytes]:
+    """The items that stand one behind the other in a blob; :class:`CorruptData` unless the sizes fit it."""
+    if any(size < 0 for size in sizes) or sum(sizes) != len(blob):
+        raise CorruptData("the sizes of a request's parts do not add up to its length")
+    items, start = [], 0
+    for size in sizes:
+        items.append(blob[start : start + size])
+        start += size
+    return items

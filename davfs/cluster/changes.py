@@ -1,0 +1,195 @@
+"""Changes of the tree: MKCOL, DELETE, MOVE, PROPPATCH. Each is one record, prepared and committed under its gate.
+
+A ``prepare`` function looks at one committed state, checks everything, and gives the function that makes the edits; the
+gate keeps every overlapping change away until that record is committed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+from davfs.cluster import tree
+from davfs.cluster.api import Caller, Condition
+from davfs.cluster.holder import Holder
+from davfs.cluster.log import Attachment
+from davfs.core.cluster_state import value_of
+from davfs.core.effects import Protocol_, Submit
+from davfs.core.errors import AlreadyExists, DavfsError, Forbidden, NoSpace, PreconditionFailed
+from davfs.core.model import DIRECTORY, Entry, Path
+from davfs.core.namespace import Edits
+from davfs.core.ports import IndexView
+
+log = logging.getLogger(__name__)
+
+Build: TypeAlias = Callable[[Edits], Any]
+Prepare: TypeAlias = Callable[[IndexView], Build]
+
+RESERVE_BYTES = 8 << 20
+"""Kept free on this node's disk for the records of what is still to be answered; below it nothing new is taken."""
+
+
+def change(holder: Holder, caller: Caller, paths: Sequence[Path], prepare: Prepare) -> Protocol_[Any]:
+    """Prepare and commit under the gate of ``paths``; the reply. A re-sent request gets the reply of the first."""
+    ticket = yield from holder.gates.enter(paths, holder.site.timing.gate)
+    try:
+        return (yield from change_gated(holder, caller, prepare))
+    finally:
+        holder.gates.leave(ticket)
+
+
+def change_gated(
+    holder: Holder, caller: Caller, prepare: Prepare, attachments: Sequence[Attachment] = ()
+) -> Protocol_[Any]:
+    """The same for whoever is inside the gate already. ``attachments``: small chunks that travel with the record."""
+    holder.check_lease()
+    with holder.replica.store.view() as view:
+        done = view.reply(caller.request_id) if caller.request_id else None
+        if done is not None:
+            return done[0]
+        build = prepare(view)
+    return (yield from holder.commit(build, caller.request_id, attachments))
+
+
+def require_space(holder: Holder) -> None:
+    """:class:`NoSpace` while this node's disk is about to be full."""
+    if holder.site.chunks.free_bytes() < RESERVE_BYTES:
+        raise NoSpace("the disk is full; delete something or add space")
+
+
+def mkcol(holder: Holder, path: Path, condition: Condition, caller: Caller) -> Protocol_[None]:
+    """Create a collection (RFC 4918, 9.3)."""
+    require_space(holder)
+
+    def prepare(view: IndexView) -> Build:
+        existing = tree.resolve(view, path)
+        condition(existing)
+        if existing is not None:
+            raise AlreadyExists(f"/{'/'.join(path)} exists already")
+        parent = tree.require_parent(view, path)
+        tree.require_unlocked(holder.locks(), caller, path, membership=True, members=False)
+        now = holder.site.clock.wall_ns()
+
+        def build(edits: Edits) -> None:
+            edits.create(parent.inode, path[-1], DIRECTORY, now)
+
+        return build
+
+    yield from change(holder, caller, [path], prepare)
+
+
+def delete(holder: Holder, path: Path, condition: Condition, caller: Caller) -> Protocol_[None]:
+    """Delete a resource with all that is below it (RFC 4918, 9.6): its top moves under the trash inode."""
+    if not path:
+        raise Forbidden("a volume's root cannot be deleted; an administrator deletes volumes")
+
+    def prepare(view: IndexView) -> Build:
+        entry = tree.require(view, path)
+        condition(entry)
+        tree.require_unlocked(holder.locks(), caller, path, membership=True, members=True)
+        return lambda edits: edits.trash(entry)
+
+    ticket = yield from holder.gates.enter([path], holder.site.timing.gate)
+    try:
+        yield from change_gated(holder, caller, prepare)
+        yield from drop_locks(holder, path)
+    finally:
+        holder.gates.leave(ticket)
+
+
+def move(
+    holder: Holder, source: Path, target: Path, overwrite: bool, condition: Condition, caller: Caller, mtime_ns: int | None
+) -> Protocol_[bool]:
+    """Move a resource (RFC 4918, 9.9); True when nothing was at the target."""
+    require_apart(source, target)
+
+    def prepare(view: IndexView) -> Build:
+        entry = tree.require(view, source)
+        condition(entry)
+        replaced = target_of(holder, view, target, overwrite, caller)
+        parent = tree.require_parent(view, target)
+        tree.require_unlocked(holder.locks(), caller, source, membership=True, members=True)
+        held = view.manifest(entry.inode) if mtime_ns is not None and not entry.is_directory else None
+
+        def build(edits: Edits) -> bool:
+            if replaced is not None:
+                edits.trash(replaced)
+            edits.rename(entry, parent.inode, target[-1])
+            if held is not None and mtime_ns is not None:
+                edits.write(entry.inode, replace(held[1], mtime_ns=mtime_ns), held[0])
+            return replaced is None
+
+        return build
+
+    ticket = yield from holder.gates.enter([source, target], holder.site.timing.gate)
+    try:
+        created = yield from change_gated(holder, caller, prepare)
+        yield from drop_locks(holder, source)
+        return bool(created)
+    finally:
+        holder.gates.leave(ticket)
+
+
+def proppatch(
+    holder: Holder,
+    path: Path,
+    sets: Mapping[str, str],
+    removes: Collection[str],
+    condition: Condition,
+    caller: Caller,
+    mtime_ns: int | None,
+) -> Protocol_[None]:
+    """Set and remove dead properties, all or none (RFC 4918, 9.2); ``mtime_ns`` sets a file's modification time."""
+
+    def prepare(view: IndexView) -> Build:
+        entry = tree.require(view, path)
+        condition(entry)
+        tree.require_unlocked(holder.locks(), caller, path, membership=False, members=False)
+        old = view.properties(entry.inode)
+        held = view.manifest(entry.inode) if mtime_ns is not None and not entry.is_directory else None
+
+        def build(edits: Edits) -> None:
+            edits.set_properties(entry.inode, sets, removes, old)
+            if held is not None and mtime_ns is not None:
+                edits.write(entry.inode, replace(held[1], mtime_ns=mtime_ns), held[0])
+
+        return build
+
+    yield from change(holder, caller, [path], prepare)
+
+
+# --- shared by MOVE and COPY ----------------------------------------------------------------------------------------
+
+
+def require_apart(source: Path, target: Path) -> None:
+    """:class:`Forbidden` unless source and target are two places, neither inside the other (RFC 4918, 9.8.5, 9.9.4)."""
+    shorter = min(len(source), len(target))
+    if source[:shorter] == target[:shorter]:
+        raise Forbidden("the destination is the source itself, inside it or above it")
+
+
+def target_of(holder: Holder, view: IndexView, target: Path, overwrite: bool, caller: Caller) -> Entry | None:
+    """What a MOVE or COPY would replace; checks Overwrite (RFC 4918, 10.6) and the locks at the target."""
+    tree.require_parent(view, target)
+    replaced = tree.resolve(view, target)
+    if replaced is not None and not overwrite:
+        raise PreconditionFailed(f"/{'/'.join(target)} exists and Overwrite is F")
+    tree.require_unlocked(
+        holder.locks(), caller, target, membership=True, members=replaced is not None and replaced.is_directory
+    )
+    return replaced
+
+
+def drop_locks(holder: Holder, path: Path) -> Protocol_[None]:
+    """End the locks of a path that is gone. The change is committed: if Raft does not answer they end by their time."""
+    tokens = tree.tokens_at_and_below(holder.locks(), path)
+    if not tokens:
+        return
+    site, credentials = holder.site, holder.credentials
+    try:
+        command = (site.request_id(), "unlock", credentials.volume, list(credentials.epoch), tokens)
+        value_of((yield Submit(command, site.timing.call)))
+    except DavfsError as error:
+        log.warning("volume %s: locks of /%s remain until they expire: %s", credentials.volume, "/".join(path), error)

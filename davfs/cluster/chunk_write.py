@@ -1,0 +1,150 @@
+"""Quorum writes of chunks: each on its own to N nodes, acknowledged when W hold it durably (design, section 2, Write).
+
+An upload keeps a bounded window of chunks on their way, so that disks and network work while the client still sends,
+and memory does not grow with the file. A chunk's slow third copy may finish after the answer; it keeps its place in the
+window until then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from threading import Lock
+
+from davfs.cluster.log import Credentials
+from davfs.cluster.site import Site
+from davfs.core.chunking import digest_of
+from davfs.core.effects import Blob, Call, Gather, Outcome, Protocol_, Reply, Wait
+from davfs.core.errors import NoSpace, QuorumLost
+from davfs.core.model import ChunkRef, VolumePolicy
+from davfs.core.placement import choose, ranked
+
+WINDOW = 3
+"""Chunks of one upload that may wait for their write quorum at once."""
+
+LINGERING = 3
+"""Chunks beyond those that may wait for a last, slow copy."""
+
+
+@dataclass(slots=True)
+class ChunkWrite:
+    """One chunk on its way to its nodes."""
+
+    number: int
+    digest: str
+    size: int
+    data: Blob
+    chosen: list[str]
+    tried: set[str]
+    pending: set[str] = field(default_factory=set)
+    stored: set[str] = field(default_factory=set)
+    errors: dict[str, Exception] = field(default_factory=dict)
+
+    def reference(self) -> ChunkRef:
+        """The chunk for the manifest: the nodes that were to have it and those that took it in their place."""
+        extra = sorted(self.stored - set(self.chosen))
+        return ChunkRef(self.digest, self.size, (*self.chosen, *extra))
+
+
+def targets(site: Site, policy: VolumePolicy, volume: str, inode: str, number: int) -> tuple[list[str], list[str]]:
+    """(the N nodes for a chunk, all nodes in order of preference)."""
+    nodes = site.state.nodes
+    order = ranked(volume, inode, number, nodes.values())
+    return choose(order, policy.copies, site.up, lambda name: nodes[name].zone), order
+
+
+class Upload:
+    """The chunks of one file that is being written. ``inode`` only spreads them; it need not exist yet."""
+
+    def __init__(self, site: Site, credentials: Credentials, policy: VolumePolicy, inode: str) -> None:
+        self._site = site
+        self._credentials = credentials
+        self._policy = policy
+        self._inode = inode
+        self._signal = site.make_signal()
+        self._lock = Lock()
+        self._writes: list[ChunkWrite] = []
+        self._open: list[ChunkWrite] = []  # without their quorum yet, or with copies still on their way
+
+    def write(self, data: Blob) -> Protocol_[None]:
+        """Start writing the next chunk; waits while the window is full."""
+        number = len(self._writes)
+        chosen, _ = targets(self._site, self._policy, self._credentials.volume, self._inode, number)
+        write = ChunkWrite(number, digest_of(data), len(data), data, chosen, set(chosen))
+        self._writes.append(write)
+        self._open.append(write)
+        yield from self._send(write, chosen)
+        yield from self._settle(WINDOW - 1, LINGERING)
+
+    def finish(self) -> Protocol_[tuple[ChunkRef, ...]]:
+        """Wait until W nodes hold every chunk durably; the chunk list. QuorumLost or NoSpace if that cannot be."""
+        yield from self._settle(0, LINGERING + WINDOW)
+        with self._lock:
+            return tuple(write.reference() for write in self._writes)
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _send(self, write: ChunkWrite, nodes: Sequence[str]) -> Protocol_[None]:
+        with self._lock:
+            write.pending.update(nodes)
+        args = {**self._credentials.wire(), "digest": write.digest}
+        calls = [Call(node, "chunk.put", args, write.data, self._site.timing.transfer) for node in nodes]
+
+        def ended(node: str, outcome: Outcome) -> None:
+            with self._lock:
+                write.pending.discard(node)
+                if isinstance(outcome, Reply):
+                    write.stored.add(node)
+                else:
+                    write.errors[node] = outcome
+                if not write.pending and self._has_quorum(write):
+                    write.data = b""
+            self._signal.notify()
+
+        yield Gather(calls, lambda outcomes: True, ended)
+
+    def _settle(self, waiting: int, lingering: int) -> Protocol_[None]:
+        """Wait until at most so many chunks wait for their quorum and at most so many more for a last copy."""
+        while True:
+            yield Wait(
+                self._signal,
+                lambda: self._within(waiting, lingering) or bool(self._short()),
+                self._site.timing.transfer + 1,
+            )
+            short = self._short()
+            if not short:
+                self._open = [write for write in self._open if write.pending or not self._has_quorum(write)]
+                if self._within(waiting, lingering):
+                    return
+            for write in short:
+                yield from self._substitute(write)
+
+    def _within(self, waiting: int, lingering: int) -> bool:
+        still = [write for write in self._open if not self._has_quorum(write)]
+        slow = [write for write in self._open if self._has_quorum(write) and write.pending]
+        return len(still) <= waiting and len(slow) <= lingering
+
+    def _has_quorum(self, write: ChunkWrite) -> bool:
+        return len(write.stored) >= self._policy.write_quorum
+
+    def _short(self) -> list[ChunkWrite]:
+        """Chunks that cannot reach their quorum with the nodes that were asked so far."""
+        return [w for w in self._open if len(w.stored) + len(w.pending) < self._policy.write_quorum]
+
+    def _substitute(self, write: ChunkWrite) -> Protocol_[None]:
+        """Ask nodes that were not chosen, so that a chunk gets its W copies although some of its N nodes fail."""
+        missing = self._policy.write_quorum - len(write.stored) - len(write.pending)
+        _, order = targets(self._site, self._policy, self._credentials.volume, self._inode, write.number)
+        others = [node for node in order if node not in write.tried and self._site.up(node)][:missing]
+        if len(others) < missing:
+            raise self._failure(write)
+        write.tried.update(others)
+        yield from self._send(write, others)
+
+    @staticmethod
+    def _failure(write: ChunkWrite) -> Exception:
+        for error in write.errors.values():
+            if isinstance(error, NoSpace):
+                return error
+        reasons = "; ".join(f"{node}: {error}" for node, error in write.errors.items())
+        return QuorumLost(f"too few nodes can store a chunk ({reasons})")

@@ -1,0 +1,210 @@
+"""PUT and GET: a whole file written as many chunk writes and one record, and read back chunk by chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from davfs.cluster import tree
+from davfs.cluster.api import Caller, Condition, Reader
+from davfs.cluster.changes import Build, change_gated, require_space
+from davfs.cluster.chunk_read import read_chunk
+from davfs.cluster.chunk_write import Upload, targets
+from davfs.cluster.holder import Holder
+from davfs.cluster.log import Attachment
+from davfs.core import values
+from davfs.core.chunking import CHUNKS_PER_SEGMENT, Span, digest_of, etag_of
+from davfs.core.effects import Protocol_
+from davfs.core.errors import AlreadyExists, CorruptData, IncompleteBody
+from davfs.core.model import FILE, ChunkRef, Entry, Manifest, Path
+from davfs.core.namespace import Edits, make_manifest
+from davfs.core.ports import IndexView
+
+SMALL_BYTES = 64 * 1024
+"""A file of at most this travels with its record, if its chunk's nodes are the volume's replicas."""
+
+READ_BYTES = 1 << 20
+SEGMENTS_IN_RECORD = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Chunks that are stored, or (small ones) still to travel with the record."""
+
+    chunks: tuple[ChunkRef, ...]
+    attachments: tuple[Attachment, ...] = ()
+
+
+def put(
+    holder: Holder,
+    path: Path,
+    read: Reader,
+    length: int | None,
+    mtime_ns: int | None,
+    condition: Condition,
+    caller: Caller,
+    before_body: Callable[[], None],
+) -> Protocol_[tuple[Entry, bool]]:
+    """Replace or create a file; (its entry, whether it is new). Nobody sees it before it is whole and safe."""
+    holder.check_lease()
+    require_space(holder)
+
+    def check(view: IndexView) -> tuple[Entry | None, Entry]:
+        existing = tree.resolve(view, path)
+        condition(existing)
+        if existing is not None and existing.is_directory:
+            raise AlreadyExists(f"/{'/'.join(path)} is a collection; PUT makes files")
+        parent = tree.require_parent(view, path)
+        tree.require_unlocked(holder.locks(), caller, path, membership=existing is None, members=False)
+        return existing, parent
+
+    with holder.replica.store.view() as view:
+        done = view.reply(caller.request_id) if caller.request_id else None
+        if done is None:
+            check(view)
+    if done is None:
+        holder.require_majority()
+        before_body()
+        written = yield from _store(holder, read, length)
+    else:
+        written = Written(())
+
+    ticket = yield from holder.gates.enter([path], holder.site.timing.gate)
+    try:
+        created = yield from _publish(holder, path, written, mtime_ns, caller, check)
+        with holder.replica.store.view() as view:
+            return tree.require(view, path), created
+    finally:
+        holder.gates.leave(ticket)
+
+
+def _publish(
+    holder: Holder,
+    path: Path,
+    written: Written,
+    mtime_ns: int | None,
+    caller: Caller,
+    check: Callable[[IndexView], tuple[Entry | None, Entry]],
+) -> Protocol_[bool]:
+    chunk_size = holder.state().policy.chunk_size
+    chunks = written.chunks
+    content = ""
+    if len(chunks) > CHUNKS_PER_SEGMENT:
+        content = yield from _write_ahead(holder, chunks)
+    now = holder.site.clock.wall_ns()
+    manifest, _ = make_manifest(
+        chunks, chunk_size, now if mtime_ns is None else mtime_ns, etag_of(chunk_size, chunks), content
+    )
+
+    def prepare(view: IndexView) -> Build:
+        existing, parent = check(view)
+        held = view.manifest(existing.inode) if existing is not None else None
+
+        def build(edits: Edits) -> bool:
+            if existing is None:
+                edits.write(edits.create(parent.inode, path[-1], FILE, now), manifest, None)
+            else:
+                edits.write(existing.inode, manifest, held[0] if held is not None else None)
+            return existing is None
+
+        return build
+
+    return bool((yield from change_gated(holder, caller, prepare, written.attachments)))
+
+
+def _store(holder: Holder, read: Reader, length: int | None) -> Protocol_[Written]:
+    """Take the body in, chunk by chunk, in a bounded window."""
+    policy = holder.state().policy
+    seed = holder.site.random.token(8).hex()
+    data = _fill(read, policy.chunk_size)
+    if not data:
+        _check_length(0, length)
+        return Written(())
+    if len(data) <= SMALL_BYTES:
+        nodes, _ = targets(holder.site, policy, holder.credentials.volume, seed, 0)
+        if set(nodes) == set(holder.log.followers.configured):
+            _check_length(len(data), length)
+            digest = digest_of(data)
+            return Written((ChunkRef(digest, len(data), tuple(nodes)),), (Attachment(digest, data),))
+    upload = Upload(holder.site, holder.credentials, policy, seed)
+    total = 0
+    while data:
+        holder.check_lease()
+        total += len(data)
+        yield from upload.write(data)
+        data = _fill(read, policy.chunk_size) if len(data) == policy.chunk_size else b""
+    _check_length(total, length)
+    return Written((yield from upload.finish()))
+
+
+def _fill(read: Reader, size: int) -> bytes:
+    """Read until ``size`` bytes are there or the body ends."""
+    blocks: list[bytes] = []
+    missing = size
+    while missing:
+        block = read(min(missing, READ_BYTES))
+        if not block:
+            break
+        blocks.append(block)
+        missing -= len(block)
+    return blocks[0] if len(blocks) == 1 else b"".join(blocks)
+
+
+def _check_length(got: int, announced: int | None) -> None:
+    if announced is not None and got != announced:
+        raise IncompleteBody(f"{announced} bytes were announced and {got} came; nothing was changed")
+
+
+def _write_ahead(holder: Holder, chunks: tuple[ChunkRef, ...]) -> Protocol_[str]:
+    """Write a large file's segments under a fresh content id, which no manifest names yet; that id."""
+    _, segments = make_manifest(chunks, 1, 0, "-", "-")
+    content: list[str] = []
+
+    for first in range(0, len(segments), SEGMENTS_IN_RECORD):
+        run = segments[first : first + SEGMENTS_IN_RECORD]
+
+        def build(edits: Edits, run: list[tuple[int, tuple[ChunkRef, ...]]] = run) -> None:
+            if not content:
+                content.append(edits.new_inode())
+            edits.write_segments(content[0], run)
+
+        yield from holder.commit(build, "")
+    return content[0]
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+class OpenFile:
+    """One version of a file: its chunk list was read once, and chunks are immutable."""
+
+    def __init__(self, holder: Holder, entry: Entry, manifest: Manifest | None) -> None:
+        self.entry = entry
+        self._holder = holder
+        self._manifest = manifest
+        self._segments: dict[int, tuple[ChunkRef, ...]] = {}
+
+    @property
+    def chunk_size(self) -> int:
+        return self._manifest.chunk_size if self._manifest is not None else 1
+
+    def chunk(self, number: int) -> ChunkRef:
+        """The reference of one chunk; segments of large files are read when they are needed."""
+        manifest = self._manifest
+        if manifest is None:
+            raise CorruptData(f"the file {self.entry.name!r} has no manifest")
+        if not manifest.segments:
+            return manifest.chunks[number]
+        segment, place = divmod(number, CHUNKS_PER_SEGMENT)
+        if segment not in self._segments:
+            with self._holder.replica.store.view() as view:
+                stored = view.segment(manifest.content, segment)
+            if stored is None:
+                raise CorruptData(f"segment {segment} of the file {self.entry.name!r} is missing")
+            self._segments = {segment: values.decode_segment(stored[1])}  # one at a time: memory stays bounded
+        return self._segments[segment][place]
+
+    def read_span(self, span: Span) -> Protocol_[memoryview]:
+        """The bytes of one span, verified."""
+        data = yield from read_chunk(self._holder.site, self._holder.credentials.volume, self.chunk(span.number))
+        return memoryview(data)[span.start : span.stop]

@@ -1,0 +1,160 @@
+"""A grant in use: the lease, the commit of records, and the end of it (free, lost, deposed).
+
+Whoever holds a volume serves while its lease lasts, commits records one behind the other, and stops for good the moment
+it cannot: it then assigns the volume anew like anyone else (design, sections 2 and 3).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from threading import Lock
+from typing import Any
+
+from davfs.cluster.gates import Gates
+from davfs.cluster.log import Attachment, Credentials, HolderLog, Pending
+from davfs.cluster.replica import Replica
+from davfs.cluster.site import Site
+from davfs.cluster.workspace import Workspace
+from davfs.core.cluster_state import VolumeState
+from davfs.core.effects import Protocol_, Spawn, Submit, Wait
+from davfs.core.errors import DavfsError, InvalidInput, LeaseLost, OutcomeUnknown, QuorumLost
+from davfs.core.model import MAX_RECORD, DavLock, Position
+from davfs.core.namespace import Edits
+from davfs.core.record import OPERATION, START, encode
+
+log = logging.getLogger(__name__)
+
+RECORD_ROOM = MAX_RECORD * 3 // 4
+"""An operation whose edits are larger is written in several records; the rest is room for the CRDT's own bytes."""
+
+
+class Holder:
+    """The holder of one volume under one grant. ``lease_until`` is in seconds of the site's clock."""
+
+    def __init__(
+        self, site: Site, replica: Replica, credentials: Credentials, digest: str, nodes: Sequence[str], lease_until: float
+    ) -> None:
+        self.site = site
+        self.replica = replica
+        self.credentials = credentials
+        self.digest = digest
+        self.lease_until = lease_until
+        self.gates = Gates(site.make_signal())
+        self.serving = False
+        self.draining = False
+        self.log = HolderLog(site, replica, credentials, nodes, self.depose)
+        self._workspace = Workspace(site, replica.store, credentials.volume)
+        self._lock = Lock()
+
+    # --- the lease --------------------------------------------------------------------------------------------------
+
+    def state(self) -> VolumeState:
+        """The volume as Raft shows it here."""
+        return self.site.state.volume(self.credentials.volume)
+
+    def locks(self) -> list[DavLock]:
+        """The volume's DAV locks, as Raft shows them here."""
+        return list(self.state().locks.values())
+
+    def check_lease(self) -> None:
+        """Raise :class:`LeaseLost` unless this node may answer for the volume right now."""
+        if not self.serving or self.log.stopped or self.site.clock.now() >= self.lease_until:
+            raise LeaseLost("this node no longer holds the volume", holder=None)
+
+    def refreshed(self, first_sent: float) -> None:
+        """A refresh was applied; the lease counts from before its first send (section 3: pauses)."""
+        self.lease_until = max(self.lease_until, first_sent + self.site.timing.lease)
+
+    def depose(self, reason: str) -> None:
+        """Stop serving at once and for good."""
+        if not self.log.stopped:
+            log.warning("volume %s, epoch %s: no longer held: %s", self.credentials.volume, self.credentials.epoch, reason)
+        self.serving = False
+        self.log.stop()
+        self.site.applied.notify()  # whoever waits for this volume looks again
+
+    # --- opening ----------------------------------------------------------------------------------------------------
+
+    def open(self, base: Position, request_id: str) -> Protocol_[None]:
+        """Commit the start record: with it, everything adopted is committed, and the first request may be served."""
+        for node in self.log.followers.configured:
+            yield Spawn(self.log.replicate(node), f"replicate-{node}")
+        committed = yield from self._commit(lambda edits: None, request_id, (), START, base)
+        if committed is None:
+            self.depose("the start record was not committed in time")
+            raise QuorumLost("too few volume replicas answer")
+        self.serving = True
+
+    # --- commit -----------------------------------------------------------------------------------------------------
+
+    def require_majority(self) -> None:
+        """Definitely refuse what could not be committed anyway (section 3: record sent, quorum unknown)."""
+        if not self.log.majority_answers():
+            raise QuorumLost("too few volume replicas answer; nothing was changed")
+
+    def commit(
+        self, build: Callable[[Edits], Any], request_id: str, attachments: Sequence[Attachment] = ()
+    ) -> Protocol_[Any]:
+        """One operation, one record: ``build`` makes its edits and the reply; that reply once it is committed.
+
+        A definite error has changed nothing. :class:`OutcomeUnknown`: the record was sent and may yet be committed.
+        """
+        self.check_lease()
+        self.require_majority()
+        committed = yield from self._commit(build, request_id, attachments, OPERATION, None)
+        if committed is None:
+            self.depose("a record that was sent is not committed")
+            raise OutcomeUnknown()
+        return committed[0]
+
+    def _commit(
+        self,
+        build: Callable[[Edits], Any],
+        request_id: str,
+        attachments: Sequence[Attachment],
+        kind: str,
+        base: Position | None,
+    ) -> Protocol_[tuple[Any] | None]:
+        with self._lock:
+            if kind != START:
+                self.check_lease()
+            edits = Edits(self.log.next_position())
+            reply = build(edits)
+            if edits.size > RECORD_ROOM:
+                raise InvalidInput(f"one operation of {edits.size} bytes is more than a record holds")
+            try:
+                record = self._workspace.record(edits, request_id if edits.answers else "", reply, kind, base)
+                data = encode(record)
+            except (DavfsError, ValueError) as error:
+                self.depose(f"a record could not be made: {error}")  # the working documents are ahead of the log now
+                raise
+            self.log.push(Pending(record.position, data, attachments))
+        self.log.signal.notify()
+        done = yield from self.log.wait_committed(record.position.seq)
+        return (reply,) if done else None
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    def release(self) -> Protocol_[None]:
+        """Free the volume: no new changes, everything flushed to all reachable replicas, then Raft is told."""
+        self.draining = True
+        self.serving = False
+        self.log.draining = True
+        self.log.signal.notify()
+        yield Wait(self.log.signal, self._flushed, self.site.timing.call)
+        self.log.stop()
+        yield from free(self.site, self.credentials, self.digest)
+
+    def _flushed(self) -> bool:
+        followers = self.log.followers.by_node.values()
+        return self.log.stopped or all(
+            f.failing or (f.match >= self.log.last.seq and f.told >= self.log.committed) for f in followers
+        )
+
+
+def free(site: Site, credentials: Credentials, digest: str) -> Protocol_[None]:
+    """Tell Raft that the volume is free again."""
+    yield Submit(
+        (site.request_id(), "free", credentials.volume, list(credentials.epoch), digest), site.timing.call
+    )

@@ -1,0 +1,234 @@
+"""The holder's end of a volume's log: numbers records, sends them to every replica, moves the commit mark.
+
+One background task a replica sends what that replica lacks, many clients' records in one request and one fsync (group
+commit); a slow or dead replica delays nobody. The commit mark follows the majority of the configured set, and never
+overtakes this node's own replica, whose index answers the reads.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+from davfs.cluster.followers import Follower, Followers
+from davfs.cluster.replica import Replica
+from davfs.cluster.site import Site
+from davfs.core.effects import Call, Protocol_, Reply, Sleep, Submit, Wait
+from davfs.core.errors import ChunkMissing, DavfsError, LogMismatch, NotSealed, StaleEpoch, TokenRefused
+from davfs.core.model import MIB, Epoch, Position, position
+
+log = logging.getLogger(__name__)
+
+BATCH_BYTES = MIB
+ATTACHED_BYTES = 4 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A small chunk that travels with its record: the replica makes it durable before it logs the record."""
+
+    digest: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A record that is not yet known to be everywhere."""
+
+    position: Position
+    data: bytes
+    attachments: Sequence[Attachment] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What proves the grant to the replicas: every request for a volume carries it."""
+
+    volume: str
+    epoch: Epoch
+    token: bytes
+
+    def wire(self) -> dict[str, Any]:
+        return {"volume": self.volume, "epoch": list(self.epoch), "token": self.token}
+
+
+class HolderLog:
+    """The log of one grant. ``deposed(reason)`` is called once when the log can go on no longer."""
+
+    def __init__(
+        self, site: Site, replica: Replica, credentials: Credentials, nodes: Sequence[str], deposed: Callable[[str], None]
+    ) -> None:
+        self.signal = site.make_signal()
+        self.base = replica.store.last
+        self.last = self.base
+        self.committed = replica.store.committed.seq
+        self.followers = Followers(nodes, self.base.seq)
+        self.stopped = False
+        self.draining = False
+        self._site = site
+        self._replica = replica
+        self._credentials = credentials
+        self._deposed = deposed
+        self._lock = Lock()
+        self._advance_lock = Lock()
+        self._tail: dict[int, Pending] = {}
+
+    # --- records in -------------------------------------------------------------------------------------------------
+
+    def next_position(self) -> Position:
+        return Position(self._credentials.epoch, self.last.seq + 1)
+
+    def push(self, pending: Pending) -> None:
+        """Take the record for ``next_position()``. The caller holds the holder's lock, and then notifies ``signal``."""
+        with self._lock:
+            self._tail[pending.position.seq] = pending
+            self.last = pending.position
+
+    def wait_committed(self, seq: int) -> Protocol_[bool]:
+        """Wait until a record is committed and applied here; False if that is not known in time."""
+        yield Wait(self.signal, lambda: self.committed >= seq or self.stopped, self._site.timing.commit)
+        return self.committed >= seq
+
+    def stop(self) -> None:
+        self.stopped = True
+        self.signal.notify()
+
+    # --- records out ------------------------------------------------------------------------------------------------
+
+    def replicate(self, node: str) -> Protocol_[None]:
+        """The task that keeps one replica up to date for as long as the grant lasts."""
+        follower = self.followers.by_node[node]
+        while not self.stopped:
+            yield Wait(self.signal, lambda: self._has_work(follower), self._site.timing.heartbeat)
+            try:
+                yield from self._send(follower)
+                follower.failing = False
+            except (StaleEpoch, TokenRefused) as error:
+                if self._outdated(error):
+                    self._deposed(f"{node}: {error.message}")
+                    return
+                yield from self._failed(follower)
+            except DavfsError as error:
+                log.debug("volume %s: replica on %s: %s", self._credentials.volume, node, error)
+                yield from self._failed(follower)
+
+    def _has_work(self, follower: Follower) -> bool:
+        return (
+            self.stopped
+            or follower.next_seq <= self.last.seq
+            or not follower.sealed
+            or (self.draining and follower.told < self.committed)
+        )
+
+    def _outdated(self, error: DavfsError) -> bool:
+        """Whether the refusal proves a later epoch; a replica whose Raft state lags proves nothing."""
+        if isinstance(error, TokenRefused):
+            return True
+        seen = error.data.get("sealed") or error.data.get("last") or [0, 0]
+        return Epoch(*seen) > self._credentials.epoch
+
+    def _failed(self, follower: Follower) -> Protocol_[None]:
+        follower.failing = True
+        self.signal.notify()
+        yield Sleep(0.1)
+
+    def _send(self, follower: Follower) -> Protocol_[None]:
+        if not follower.sealed:
+            reply: Reply = yield Call(
+                follower.node, "replica.seal", self._credentials.wire(), timeout=self._site.timing.call
+            )
+            follower.incarnation = reply.value["incarnation"]
+            follower.sealed = True
+        previous, batch = self._batch(follower)
+        committed = self.committed
+        attachments = [a for pending in batch for a in pending.attachments]
+        args = {
+            **self._credentials.wire(),
+            "previous": [list(previous.epoch), previous.seq],
+            "committed": committed,
+            "records": [len(pending.data) for pending in batch],
+            "chunks": [[a.digest, len(a.data)] for a in attachments],
+        }
+        blob = b"".join([*(pending.data for pending in batch), *(a.data for a in attachments)])
+        try:
+            reply = yield Call(follower.node, "replica.append", args, blob, self._site.timing.call)
+        except LogMismatch as error:
+            follower.next_seq = min(position(error.data["committed"]).seq, self.last.seq) + 1
+            follower.match = 0
+            return
+        except NotSealed:
+            follower.sealed = False
+            return
+        follower.incarnation = reply.value["incarnation"]
+        follower.match = previous.seq + len(batch)
+        follower.next_seq = follower.match + 1
+        follower.told = committed
+        yield from self._admit(follower)
+        self._advance()
+
+    def _batch(self, follower: Follower) -> tuple[Position, list[Pending]]:
+        """(the position before, the records to send): from memory, or from this node's own log for one far behind."""
+        first = follower.next_seq
+        with self._lock:
+            batch: list[Pending] = []
+            size = attached = 0
+            while (pending := self._tail.get(first + len(batch))) is not None:
+                size += len(pending.data)
+                attached += sum(len(a.data) for a in pending.attachments)
+                if batch and (size > BATCH_BYTES or attached > ATTACHED_BYTES):
+                    break
+                batch.append(pending)
+            before = self._tail.get(first - 1)
+        if not batch and first <= self.last.seq:
+            encoded = self._replica.store.read_log(first, BATCH_BYTES)
+            stored = [self._replica.store.position_at(first + n) for n in range(len(encoded))]
+            batch = [Pending(at, data) for at, data in zip(stored, encoded, strict=True) if at is not None]
+            # Records that are not committed carry their chunks, and those are in memory: stop before them.
+            batch = [pending for pending in batch if pending.position.seq not in self._tail]
+        at = before.position if before is not None else self._replica.store.position_at(first - 1)
+        if at is None:
+            raise ChunkMissing(f"record {first - 1} is no longer in the log of this node")
+        return at, batch
+
+    def _admit(self, follower: Follower) -> Protocol_[None]:
+        """Ask Raft to let a new store vote, once it holds everything that is committed (section 3: wiped replicas)."""
+        if self._incarnations().get(follower.node) == follower.incarnation or follower.match < self.committed:
+            return
+        credentials = self._credentials
+        yield Submit(
+            (
+                self._site.request_id(), "replica_admit",
+                credentials.volume, follower.node, follower.incarnation, list(credentials.epoch),
+            ),
+            self._site.timing.call,
+        )  # fmt: skip
+
+    def _incarnations(self) -> Mapping[str, str]:
+        return self._site.state.volume(self._credentials.volume).incarnations
+
+    # --- the commit mark --------------------------------------------------------------------------------------------
+
+    def majority_answers(self) -> bool:
+        return self.followers.majority_answers(self._incarnations())
+
+    def _advance(self) -> None:
+        with self._advance_lock:
+            own = self.followers.by_node[self._site.node].match
+            reached = min(self.followers.majority_seq(self._incarnations()), own)
+            # Records of older epochs are committed by the start record behind them (Raft, 5.4.2).
+            if reached <= self.base.seq or reached <= self.committed:
+                return
+            try:
+                self._replica.advance(reached)
+            except DavfsError as error:
+                self._deposed(f"this node's own replica failed: {error.message}")
+                raise
+            self.committed = reached
+            with self._lock:
+                slowest = min(f.match for f in self.followers.by_node.values())
+                for seq in [s for s in self._tail if s <= reached and (s <= slowest or s <= reached - 1024)]:
+                    del self._tail[seq]
+        self.signal.notify()

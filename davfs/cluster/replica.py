@@ -1,0 +1,207 @@
+"""One volume's replica on this node: sealed, appended to and caught up by holders; applies what is committed.
+
+The log follows Raft's rules (Ongaro and Ousterhout, 2014, section 5.3) with the holder as leader and the epoch as term:
+records are appended only behind a matching predecessor, identical ones are skipped, and the tail is cut only where it
+really differs. Only what the commit mark has passed enters documents and index.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from threading import Lock, RLock
+from typing import Any
+
+from davfs.cluster.site import Site
+from davfs.core import grants
+from davfs.core.effects import Protocol_, Wait
+from davfs.core.errors import CorruptData, DavfsError, LogMismatch, NotSealed, StaleEpoch
+from davfs.core.model import MIB, Epoch, Position
+from davfs.core.ports import AppliedRecord, Document, DocumentUpdate, IndexUpdate, ReplicaStore
+from davfs.core.record import Record, decode
+
+log = logging.getLogger(__name__)
+
+DOCUMENTS_IN_MEMORY = 64
+SNAPSHOT_EVERY = 64
+"""A document's tail of changes is folded into a snapshot when it has grown to this many."""
+
+_NO_ACTOR = bytes(16)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaStatus:
+    """Where a replica stands, as it tells whoever seals it or asks."""
+
+    incarnation: str
+    sealed: Epoch
+    last: Position
+    committed: Position
+
+    def wire(self) -> dict[str, Any]:
+        return {
+            "incarnation": self.incarnation,
+            "sealed": list(self.sealed),
+            "last": [list(self.last.epoch), self.last.seq],
+            "committed": [list(self.committed.epoch), self.committed.seq],
+        }
+
+
+class Replica:
+    """A volume replica. Thread-safe; its store makes each step atomic and durable."""
+
+    def __init__(self, site: Site, volume: str, store: ReplicaStore) -> None:
+        self.volume = volume
+        self.store = store
+        self.progress = site.make_signal()  # notified when there is something to apply
+        self._site = site
+        self._log_lock = Lock()  # seal and append, one at a time
+        self._apply_lock = RLock()  # the documents and the commit mark
+        self._digest = ""  # token digest of the epoch that is sealed; "" until someone seals after a start
+        self._commit_target = 0
+        self._documents: OrderedDict[str, tuple[Document, int]] = OrderedDict()
+        self._recent: dict[int, bytes] = {}  # appended here and not yet applied, to spare reading them back
+
+    def status(self) -> ReplicaStatus:
+        store = self.store
+        return ReplicaStatus(store.incarnation, store.sealed, store.last, store.committed)
+
+    # --- seal -------------------------------------------------------------------------------------------------------
+
+    def seal(self, epoch: Epoch, digest: str) -> Protocol_[ReplicaStatus]:
+        """Refuse every epoch below this one from now on; only then say what is here (design, section 2, Assign 3)."""
+        state = self._site.state
+
+        def caught_up() -> bool:
+            volume = state.volumes.get(self.volume)
+            return volume is not None and volume.tenure.last >= epoch
+
+        yield Wait(self._site.applied, caught_up, self._site.timing.call / 2)
+        with self._log_lock:
+            grants.check(state.volume(self.volume).tenure, epoch, digest)
+            if self.store.sealed > epoch:
+                raise StaleEpoch(f"sealed at {self.store.sealed} already", sealed=list(self.store.sealed))
+            if self.store.sealed < epoch:
+                self.store.seal(epoch)
+            self._digest = digest
+            return self.status()
+
+    def check_sealed(self, epoch: Epoch, digest: str) -> None:
+        """Whether whoever sends this is the holder that sealed last."""
+        if epoch < self.store.sealed:
+            raise StaleEpoch(f"sealed at {self.store.sealed}", sealed=list(self.store.sealed))
+        if epoch > self.store.sealed or not self._digest:
+            raise NotSealed(f"this replica is not sealed to {epoch} yet")
+        grants.require_same_digest(self._digest, digest)
+
+    # --- append -----------------------------------------------------------------------------------------------------
+
+    def append(
+        self, epoch: Epoch, digest: str, previous: Position, records: Sequence[bytes], committed: int
+    ) -> ReplicaStatus:
+        """Durably append records that follow ``previous``; everything up to ``committed`` may then be applied."""
+        decoded = [decode(data, self.volume).position for data in records]
+        with self._log_lock:
+            self.check_sealed(epoch, digest)
+            if self.store.position_at(previous.seq) != previous:
+                raise LogMismatch("the log does not continue there", **self.status().wire())
+            self._check_contiguous(previous, decoded)
+            known = next((n for n, at in enumerate(decoded) if not self._has(at)), len(decoded))
+            fresh = list(zip(decoded[known:], records[known:], strict=True))
+            if fresh:
+                first = fresh[0][0].seq
+                cut_from = first if first <= self.store.last.seq else None
+                if cut_from is not None and cut_from <= self.store.committed.seq:
+                    raise CorruptData(f"a holder wants to replace committed record {cut_from}")
+                self.store.append(fresh, cut_from)
+                if cut_from is not None:
+                    self._recent.clear()
+                if len(self._recent) < 4096:
+                    self._recent.update((at.seq, data) for at, data in fresh)
+            matched = previous.seq + len(records)
+            self._commit_target = max(self._commit_target, min(committed, matched))
+            status = self.status()
+        if self._commit_target > self.store.committed.seq:
+            self.progress.notify()
+        return status
+
+    def _has(self, at: Position) -> bool:
+        return at.seq <= self.store.last.seq and self.store.position_at(at.seq) == at
+
+    @staticmethod
+    def _check_contiguous(previous: Position, positions: Sequence[Position]) -> None:
+        for at in positions:
+            if at.seq != previous.seq + 1 or at.epoch < previous.epoch:
+                raise CorruptData(f"record {at} cannot follow {previous}")
+            previous = at
+
+    # --- apply ------------------------------------------------------------------------------------------------------
+
+    def behind(self) -> bool:
+        return self._commit_target > self.store.committed.seq
+
+    def apply_committed(self) -> None:
+        """Enter everything that the commit mark has passed into documents and index."""
+        while self.behind():
+            self.advance(self._commit_target)
+
+    def advance(self, seq: int) -> None:
+        """Apply records up to ``seq``, which a majority is known to hold."""
+        with self._apply_lock:
+            while (done := self.store.committed.seq) < seq:
+                batch = self._read(done + 1, seq)
+                if not batch:
+                    raise CorruptData(f"record {done + 1} of volume {self.volume} is missing from the log")
+                try:
+                    self.store.commit([self._apply(record) for record in batch])
+                except BaseException:
+                    self._documents.clear()  # they may be ahead of what is stored
+                    raise
+                for record in batch:
+                    self._recent.pop(record.position.seq, None)
+                while len(self._documents) > DOCUMENTS_IN_MEMORY:  # only now: before, they were ahead of the store
+                    self._documents.popitem(last=False)
+
+    def _read(self, first: int, last: int) -> list[Record]:
+        held = []
+        for seq in range(first, last + 1):
+            data = self._recent.get(seq)
+            if data is None:
+                break
+            held.append(data)
+        encoded = held or self.store.read_log(first, MIB)
+        records = [decode(data, self.volume) for data in encoded]
+        return [record for record in records if record.position.seq <= last]
+
+    def _apply(self, record: Record) -> AppliedRecord:
+        updates: list[IndexUpdate] = []
+        documents: list[DocumentUpdate] = []
+        for change in record.changes:
+            document, tail = self._document(change.document)
+            document.apply(change.change, change.heads)
+            updates.extend(IndexUpdate(key, document.get(key)) for key in change.keys)
+            snapshot = document.save() if tail + 1 >= SNAPSHOT_EVERY else None
+            self._documents[change.document] = (document, 0 if snapshot is not None else tail + 1)
+            documents.append(DocumentUpdate(change.document, change.change, snapshot))
+        return AppliedRecord(record, documents, updates)
+
+    def _document(self, name: str) -> tuple[Document, int]:
+        if name in self._documents:
+            self._documents.move_to_end(name)
+            return self._documents[name]
+        stored = self.store.load_document(name)
+        loaded = (self._site.documents.load(stored.snapshot, stored.changes, _NO_ACTOR), len(stored.changes))
+        self._documents[name] = loaded
+        return loaded
+
+    def keep_applying(self, stopped: Any) -> Protocol_[None]:
+        """The background task that applies what holders commit. ``stopped()`` ends it."""
+        while not stopped():
+            yield Wait(self.progress, lambda: self.behind() or stopped(), 5.0)
+            try:
+                self.apply_committed()
+            except DavfsError:
+                log.exception("volume %s: a committed record could not be applied", self.volume)
+                yield Wait(self.progress, stopped, 5.0)

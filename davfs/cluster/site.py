@@ -1,0 +1,51 @@
+"""What all protocols of one node share: its ports, its timing, its view of Raft's state.
+
+May import core only; ``node`` fills it in production, ``sim`` in the simulator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from davfs.core.cluster_state import ClusterState
+from davfs.core.effects import Signal
+from davfs.core.ports import ChunkStore, Clock, Documents, Random, ReplicaStore
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Limits of waiting, in seconds."""
+
+    ttl: float = 5.0  # of a token; the lease is 80 % of it
+    call: float = 3.0  # one small request between nodes
+    transfer: float = 15.0  # one request that carries a chunk
+    commit: float = 4.0  # until a record that was sent must be committed
+    heartbeat: float = 0.5  # between appends to a replica when there is nothing to send
+    idle: float = 60.0  # a volume that nobody uses is freed after this
+    gate: float = 30.0  # how long a change waits for others on the same path
+
+    @property
+    def lease(self) -> float:
+        """How long after the first send of a grant or refresh its holder may serve."""
+        return 0.8 * self.ttl
+
+
+@dataclass(slots=True)
+class Site:
+    """One node, as its protocols see it. ``applied`` is notified after every command that Raft applies here."""
+
+    node: str
+    clock: Clock
+    random: Random
+    state: ClusterState
+    applied: Signal
+    chunks: ChunkStore
+    documents: Documents
+    open_store: Callable[[str], ReplicaStore]
+    make_signal: Callable[[], Signal]
+    up: Callable[[str], bool]
+    timing: Timing
+
+    def request_id(self) -> str:
+        return self.random.token(12).hex()

@@ -1,0 +1,66 @@
+"""Paths of a volume, looked up in one committed state of it, and the locks that a change of them must have submitted."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from davfs.cluster.api import Caller
+from davfs.core import locks
+from davfs.core.errors import NotACollection, NotFound, ParentMissing
+from davfs.core.model import ROOT, DavLock, Entry, Path
+from davfs.core.ports import IndexView
+
+
+def resolve(view: IndexView, path: Path) -> Entry | None:
+    """The entry at a path, or None."""
+    entry = view.entry(ROOT)
+    for name in path:
+        if entry is None or not entry.is_directory:
+            return None
+        entry = view.child(entry.inode, name)
+    return entry
+
+
+def require(view: IndexView, path: Path) -> Entry:
+    """The entry at a path; :class:`NotFound`."""
+    entry = resolve(view, path)
+    if entry is None:
+        raise NotFound(f"there is nothing at /{'/'.join(path)}")
+    return entry
+
+
+def require_directory(view: IndexView, path: Path) -> Entry:
+    """The collection at a path; :class:`NotFound`, :class:`NotACollection`."""
+    entry = require(view, path)
+    if not entry.is_directory:
+        raise NotACollection(f"/{'/'.join(path)} is a file")
+    return entry
+
+
+def require_parent(view: IndexView, path: Path) -> Entry:
+    """The collection that is to hold the path; :class:`ParentMissing` (409) if there is none (RFC 4918, 9.3.1)."""
+    parent = resolve(view, path[:-1])
+    if parent is None or not parent.is_directory:
+        raise ParentMissing(f"/{'/'.join(path[:-1])} is no collection; create it first")
+    return parent
+
+
+def require_unlocked(
+    all_locks: Collection[DavLock], caller: Caller, path: Path, *, membership: bool, members: bool
+) -> None:
+    """Raise ``Locked`` unless every lock in the way of a change was submitted (RFC 4918, 7.4 and 7.5).
+
+    ``membership``: the path appears or goes, so a lock of its collection counts, depth 0 too. ``members``: everything
+    below goes as well.
+    """
+    in_the_way: list[DavLock] = locks.covering(all_locks, path)
+    if membership and path:
+        in_the_way += [lock for lock in all_locks if lock.path == path[:-1] and lock not in in_the_way]
+    if members:
+        in_the_way += locks.below(all_locks, path)
+    locks.require_tokens(in_the_way, caller.lock_tokens, caller.principal)
+
+
+def tokens_at_and_below(all_locks: Iterable[DavLock], path: Path) -> list[str]:
+    """Locks that end when the path is deleted or moved away: they belong to the path (RFC 4918, 7.5 and 9.6)."""
+    return [lock.token for lock in all_locks if lock.path[: len(path)] == path]
