@@ -1,0 +1,52 @@
+"""House rules that no linter knows."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = sorted((ROOT / "davfs").rglob("*.py"))
+
+MODULE_LINES = 450
+FUNCTION_LINES = 70
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_is_small_and_says_what_it_is(module: Path) -> None:
+    text = module.read_text()
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree), "says its one subject and what it must not import"
+    assert len(text.splitlines()) <= MODULE_LINES
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert length <= FUNCTION_LINES, f"{node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_a_library_may_be_used_for(module: Path) -> None:
+    package = module.relative_to(ROOT / "davfs").parts[0]
+    for node in ast.walk(ast.parse(module.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        for name in names:
+            if name == "http.client":
+                assert package == "rpc", "only rpc speaks HTTP as a client"
+            if name == "tomllib":
+                assert package == "node", "only node reads configuration"
+            if name == "unittest.mock":
+                pytest.fail("the product has no mocks")
+
+
+def test_locked_requirements_have_hashes_and_no_addresses() -> None:
+    for path in sorted(ROOT.glob("requirements*.txt")):
+        text = path.read_text()
+        assert "://" not in text, path.name
+        pins = re.findall(r"^(\S+==\S+)( \\)?$", text, re.M)
+        assert pins, path.name
+        assert all(continued for _, continued in pins), f"{path.name}: a pin without a hash"

@@ -1,0 +1,198 @@
+"""The administrator's commands against a node's handlers, over real node-to-node HTTP."""
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from davfs.cli.main import main
+from davfs.cli.remote import Remote
+from davfs.core.cluster_state import ClusterState, value_of
+from davfs.core.errors import ConsensusUnavailable
+from davfs.core.model import VolumeInfo, VolumePolicy
+from davfs.node.admin import Admin
+from davfs.node.config import cluster_settings, load_config
+from davfs.node.init import ClusterPlan, NodePlan, create_cluster, free_ports
+from davfs.rpc.certs import load_identity
+from davfs.rpc.server import RpcServer
+
+
+class OneLog:
+    """A log that every command reaches at once; ``down`` takes its majority away."""
+
+    def __init__(self, state: ClusterState) -> None:
+        self.state = state
+        self.down = False
+        self.commands: list[tuple[Any, ...]] = []
+
+    @property
+    def leader(self) -> str | None:
+        return None if self.down else "node-2"
+
+    def barrier(self, timeout: float) -> None:
+        if self.down:
+            raise ConsensusUnavailable("no leader")
+
+    def submit(self, command: tuple[Any, ...], timeout: float) -> Any:
+        self.barrier(timeout)
+        self.commands.append(command)
+        return self.state.apply(command)
+
+
+class Cluster:
+    """Nodes 1 and 2 of three answer, over one state."""
+
+    def __init__(self, folder: Path) -> None:
+        ports = free_ports(9)
+        nodes = [NodePlan(f"node-{i + 1}", "127.0.0.1", *ports[3 * i : 3 * i + 3]) for i in range(3)]
+        self.files = create_cluster(folder, ClusterPlan(tuple(nodes)))
+        self.state = ClusterState()
+        self.log = OneLog(self.state)
+        self.ids = itertools.count()
+        self.servers = [self._serve(file) for file in self.files[:2]]
+
+    def _serve(self, file: Path) -> RpcServer:
+        config = load_config(file)
+        admin = Admin(config, self.state, self.log, self._create, lambda: f"id-{next(self.ids)}")
+        identity = load_identity(config.rpc.ca, config.rpc.cert, config.rpc.key)
+        server = RpcServer(*config.rpc.listen, identity, admin.handlers())
+        server.start()
+        return server
+
+    def _create(self, name: str, policy: VolumePolicy) -> VolumeInfo:
+        volume_id = f"volume-{next(self.ids)}"
+        command = (f"id-{next(self.ids)}", "volume_create", volume_id, name, vars_of(policy), ["node-1", "node-2", "node-3"])
+        value_of(self.log.submit(command, 1.0))
+        return self.state.volume(volume_id).info()
+
+    def stop(self) -> None:
+        for server in self.servers:
+            server.stop()
+
+
+def vars_of(policy: VolumePolicy) -> dict[str, Any]:
+    return {name: getattr(policy, name) for name in VolumePolicy.__slots__}
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    cluster = Cluster(tmp_path)
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+def davfs(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> Any:
+    def run(*words: str, node: int = 0) -> tuple[int, str, str]:
+        code = main([*words, "--config", str(cluster.files[node])])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def test_status_has_the_keys_that_tools_rely_on(davfs: Any) -> None:
+    davfs("volume", "create", "demo")
+    code, out, _ = davfs("status", "--json")
+    status = json.loads(out)
+    assert code == 0
+    assert [(n["name"], n["up"]) for n in status["nodes"]] == [("node-1", True), ("node-2", True), ("node-3", False)]
+    assert all(n["dav"].startswith("http://127.0.0.1:") for n in status["nodes"])
+    assert status["leader"] == "node-2"
+    (volume,) = status["volumes"]
+    assert (volume["name"], volume["holder"], volume["epoch"]) == ("demo", None, 0)
+    assert volume["replicas"] == ["node-1", "node-2", "node-3"]
+    code, out, _ = davfs("status")
+    assert "node-3  DOWN" in out
+    assert "node-2  up, leader" in out
+
+
+def test_a_node_that_is_down_is_passed_over(davfs: Any) -> None:
+    code, out, _ = davfs("volume", "create", "demo", node=2)
+    assert code == 0
+    assert "/demo/" in out
+
+
+def test_without_any_node_the_error_tells_what_each_said(cluster: Cluster, davfs: Any) -> None:
+    cluster.stop()
+    code, _, err = davfs("volume", "list")
+    assert code == 1
+    assert err.startswith("davfs: no node could answer. node-1:")
+    assert "node-3:" in err
+    assert davfs("status")[0] == 1
+
+
+def test_without_a_majority_status_says_so_and_changes_are_refused(cluster: Cluster, davfs: Any) -> None:
+    davfs("volume", "create", "demo")
+    cluster.log.down = True
+    code, out, _ = davfs("status")
+    assert code == 0
+    assert "No majority" in out
+    assert json.loads(davfs("status", "--json")[1])["fresh"] is False
+    code, _, err = davfs("volume", "delete", "demo", "--yes")
+    assert code == 1
+    assert "no leader" in err
+    assert len(cluster.state.volumes) == 1
+
+
+def test_volumes_are_made_shown_and_deleted(davfs: Any) -> None:
+    assert davfs("volume", "create", "demo", "--chunk-size", "8192", "--copies", "2")[0] == 0
+    policy = json.loads(davfs("volume", "show", "demo", "--json")[1])["policy"]
+    assert (policy["chunk_size"], policy["copies"], policy["write_quorum"]) == (8192, 2, 2)
+    assert "demo" in davfs("volume", "list")[1]
+    code, _, err = davfs("volume", "create", "demo")
+    assert (code, "there is a volume 'demo' already" in err) == (1, True)
+    code, _, err = davfs("volume", "create", "other", "--copies", "5")
+    assert (code, "copies: is 5, but the cluster has only 3 nodes" in err) == (1, True)
+    code, _, err = davfs("volume", "show", "nothing")
+    assert (code, "there is no volume 'nothing'" in err) == (1, True)
+    assert "say --yes" in davfs("volume", "delete", "demo")[2]
+    assert davfs("volume", "delete", "demo", "--yes")[0] == 0
+    assert json.loads(davfs("volume", "list", "--json")[1]) == []
+
+
+def test_a_token_by_hand_is_granted_refreshed_and_freed(cluster: Cluster, davfs: Any) -> None:
+    davfs("volume", "create", "demo")
+    grant = json.loads(davfs("volume", "assign", "demo", "--ttl", "60", "--address", "me", "--json")[1])
+    assert grant["ttl"] == 60
+    bearer = ("--token", grant["token"], "--epoch", "{}.{}".format(*grant["epoch"]))
+    assert grant["token"] not in json.dumps(cluster.log.commands), "only the digest is sent"
+    code, _, err = davfs("volume", "assign", "demo")
+    assert (code, "held through me" in err) == (1, True)
+    assert json.loads(davfs("status", "--json")[1])["volumes"][0]["holder"] == "me"
+    assert "free it first" in davfs("volume", "delete", "demo", "--yes")[2]
+    assert davfs("volume", "refresh", "demo", *bearer)[0] == 0
+    assert json.loads(davfs("volume", "show", "demo", "--json")[1])["grant"] == {"ttl": 60.0, "refreshes": 1}
+    wrong = ("--token", "00" * 32, *bearer[2:])
+    assert davfs("volume", "refresh", "demo", *wrong)[0] == 1
+    code, _, err = davfs("volume", "free", "demo", *wrong)
+    assert (code, "The token is not the one that holds the volume" in err) == (1, True)
+    assert "as `davfs volume assign` printed" in davfs("volume", "free", "demo", "--token", "xyz", "--epoch", "1")[2]
+    assert davfs("volume", "free", "demo", *bearer)[0] == 0
+    assert json.loads(davfs("status", "--json")[1])["volumes"][0]["holder"] is None
+    assert "epoch 0001.00000001 is not the current grant" in davfs("volume", "refresh", "demo", *bearer)[2]
+
+
+def test_a_change_that_two_nodes_are_asked_for_happens_once(cluster: Cluster, davfs: Any) -> None:
+    davfs("volume", "create", "demo")
+    remote = Remote(load_config(cluster.files[0]))
+    try:
+        args = {"request_id": "once", "name": "demo", "token_digest": "d", "address": "", "ttl": 5.0}
+        answers = [remote.ask_node(node, "admin.volume_assign", args) for node in ("node-1", "node-2")]
+    finally:
+        remote.close()
+    assert answers[0] == answers[1]
+
+
+def test_nodes_whose_settings_differ_are_told_the_difference(cluster: Cluster) -> None:
+    remote = Remote(load_config(cluster.files[0]))
+    try:
+        settings = cluster_settings(remote.config)
+        remote.ask_node("node-2", "node.meet", {"settings": settings})
+        with pytest.raises(Exception, match=r"cluster\.token_ttl is 5\.0 here and 9\.0 there"):
+            remote.ask_node("node-2", "node.meet", {"settings": {**settings, "cluster.token_ttl": 9.0}})
+    finally:
+        remote.close()
