@@ -92,17 +92,22 @@ class Nodes:
         return pids
 
     def _end(self, names: Collection[str]) -> None:
+        pids = self._pids(names)
         for number, limit in ((signal.SIGTERM, TERM_LIMIT_S), (signal.SIGKILL, KILL_LIMIT_S)):
-            pids = self._pids(names)
             for pid in pids.values():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
             deadline = time.monotonic() + limit
             while pids and time.monotonic() < deadline:
                 time.sleep(_POLL_S)
-                pids = self._pids(names)
+                pids = {name: pid for name, pid in pids.items() if self._lives(name, pid)}
             if not pids:
                 return
+
+    def _lives(self, name: str, pid: int) -> bool:
+        """Whether the process is there still: the lock on the pid file goes a moment before it does."""
+        child = self._children.get(name)
+        return child.poll() is None if child is not None and child.pid == pid else process_lives(pid)
 
     def _holders(self, running: Collection[str]) -> set[str]:
         """The nodes that hold volumes now, as far as one of them can tell at once."""
@@ -122,6 +127,15 @@ class Nodes:
 def log_file(config: NodeConfig) -> Path:
     """Where a node that dev started writes its log."""
     return config.file.parent / "log"
+
+
+def process_lives(pid: int) -> bool:
+    """Whether there is a process of that number that is not merely waiting to be collected by its parent."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in ("Z", "X")
 
 
 def _last_lines(path: Path) -> str:
