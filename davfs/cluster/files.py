@@ -116,7 +116,12 @@ def _store(holder: Holder, read: Reader, length: int | None) -> Protocol_[Writte
     """Take the body in, chunk by chunk, in a bounded window."""
     policy = holder.state().policy
     seed = holder.site.random.token(8).hex()
-    data = _fill(read, policy.chunk_size)
+
+    def reading(size: int) -> bytes:
+        holder.used_at = holder.site.clock.now()  # a slow upload keeps its volume
+        return read(size)
+
+    data = _fill(reading, policy.chunk_size)
     if not data:
         _check_length(0, length)
         return Written(())
@@ -132,7 +137,7 @@ def _store(holder: Holder, read: Reader, length: int | None) -> Protocol_[Writte
         holder.check_lease()
         total += len(data)
         yield from upload.write(data)
-        data = _fill(read, policy.chunk_size) if len(data) == policy.chunk_size else b""
+        data = _fill(reading, policy.chunk_size) if len(data) == policy.chunk_size else b""
     _check_length(total, length)
     return Written((yield from upload.finish()))
 
@@ -206,5 +211,6 @@ class OpenFile:
 
     def read_span(self, span: Span) -> Protocol_[memoryview]:
         """The bytes of one span, verified."""
+        self._holder.used_at = self._holder.site.clock.now()
         data = yield from read_chunk(self._holder.site, self._holder.credentials.volume, self.chunk(span.number))
         return memoryview(data)[span.start : span.stop]

@@ -55,6 +55,11 @@ class Gates:
             self._queue = tuple(other for other in self._queue if other is not ticket)
         self._signal.notify()
 
+    @property
+    def busy(self) -> bool:
+        """Whether any change is on its way."""
+        return bool(self._queue)
+
     def _is_first(self, ticket: Ticket) -> bool:
         for other in self._queue:
             if other is ticket:

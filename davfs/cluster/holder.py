@@ -42,7 +42,7 @@ class Holder:
         self.lease_until = lease_until
         self.gates = Gates(site.make_signal())
         self.serving = False
-        self.draining = False
+        self.used_at = site.clock.now()  # when anyone last asked for anything
         self.log = HolderLog(site, replica, credentials, nodes, self.depose)
         self._workspace = Workspace(site, replica.store, credentials.volume)
         self._lock = Lock()
@@ -59,8 +59,10 @@ class Holder:
 
     def check_lease(self) -> None:
         """Raise :class:`LeaseLost` unless this node may answer for the volume right now."""
-        if not self.serving or self.log.stopped or self.site.clock.now() >= self.lease_until:
+        now = self.site.clock.now()
+        if not self.serving or self.log.stopped or now >= self.lease_until:
             raise LeaseLost("this node no longer holds the volume", holder=None)
+        self.used_at = now
 
     def refreshed(self, first_sent: float) -> None:
         """A refresh was applied; the lease counts from before its first send (section 3: pauses)."""
@@ -138,12 +140,15 @@ class Holder:
 
     def release(self) -> Protocol_[None]:
         """Free the volume: no new changes, everything flushed to all reachable replicas, then Raft is told."""
-        self.draining = True
         self.serving = False
         self.log.draining = True
         self.log.signal.notify()
         yield Wait(self.log.signal, self._flushed, self.site.timing.call)
         self.log.stop()
+        yield from free(self.site, self.credentials, self.digest)
+
+    def give_back(self) -> Protocol_[None]:
+        """Free the grant of a holder that stopped already."""
         yield from free(self.site, self.credentials, self.digest)
 
     def _flushed(self) -> bool:

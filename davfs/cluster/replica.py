@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock, RLock
 from typing import Any
@@ -52,8 +52,15 @@ class ReplicaStatus:
 class Replica:
     """A volume replica. Thread-safe; its store makes each step atomic and durable."""
 
-    def __init__(self, site: Site, volume: str, store: ReplicaStore) -> None:
+    def __init__(
+        self,
+        site: Site,
+        volume: str,
+        store: ReplicaStore,
+        applied: Callable[[str, Sequence[AppliedRecord]], None] = lambda volume, records: None,
+    ) -> None:
         self.volume = volume
+        self._applied = applied  # told (volume, records) after they are in documents and index
         self.store = store
         self.progress = site.make_signal()  # notified when there is something to apply
         self._site = site
@@ -155,7 +162,8 @@ class Replica:
                 if not batch:
                     raise CorruptData(f"record {done + 1} of volume {self.volume} is missing from the log")
                 try:
-                    self.store.commit([self._apply(record) for record in batch])
+                    applied = [self._apply(record) for record in batch]
+                    self.store.commit(applied)
                 except BaseException:
                     self._documents.clear()  # they may be ahead of what is stored
                     raise
@@ -163,6 +171,7 @@ class Replica:
                     self._recent.pop(record.position.seq, None)
                 while len(self._documents) > DOCUMENTS_IN_MEMORY:  # only now: before, they were ahead of the store
                     self._documents.popitem(last=False)
+                self._applied(self.volume, applied)
 
     def _read(self, first: int, last: int) -> list[Record]:
         held = []
@@ -196,7 +205,12 @@ class Replica:
         self._documents[name] = loaded
         return loaded
 
-    def keep_applying(self, stopped: Any) -> Protocol_[None]:
+    def close(self) -> None:
+        """Close the store, after what is being applied."""
+        with self._log_lock, self._apply_lock:
+            self.store.close()
+
+    def keep_applying(self, stopped: Callable[[], bool]) -> Protocol_[None]:
         """The background task that applies what holders commit. ``stopped()`` ends it."""
         while not stopped():
             yield Wait(self.progress, lambda: self.behind() or stopped(), 5.0)

@@ -186,6 +186,10 @@ class IndexView(Protocol):
         """Clark name -> (version, XML) of the dead properties."""
         ...
 
+    def members_properties(self, parent: str) -> dict[str, dict[str, str]]:
+        """inode -> Clark name -> XML, of the members of a directory that have dead properties."""
+        ...
+
     def reply(self, request_id: str) -> tuple[Any] | None:
         """What a committed record with that request id answered, in a 1-tuple; None if there is none."""
         ...

@@ -1,0 +1,83 @@
+"""A replica that applies a manifest naming this node makes sure that it has the chunks; what is missing it fetches.
+
+So a node that was away gets its copies as it catches up with the records. The list of what is missing lives in memory:
+what a restart forgets is found by reads and by the scrub.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Sequence
+
+from davfs.cluster.chunk_read import fetch_missing
+from davfs.cluster.site import Site
+from davfs.core import keys, values
+from davfs.core.effects import Protocol_, Sleep, Wait
+from davfs.core.errors import DavfsError
+from davfs.core.model import ChunkRef
+from davfs.core.ports import AppliedRecord
+
+log = logging.getLogger(__name__)
+
+GRACE_S = 2.0
+"""How long a copy that is still on its way may take before it is fetched."""
+
+RETRY_S = 5.0
+QUEUE = 100_000
+
+
+class Fetcher:
+    """The queue of chunks to look for, and the task that does."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._signal = site.make_signal()
+        self._queue: deque[tuple[float, str, ChunkRef]] = deque(maxlen=QUEUE)
+        self._stopped = False
+        self.fetched = 0
+
+    @property
+    def waiting(self) -> int:
+        """Chunks that are still to be looked for."""
+        return len(self._queue)
+
+    def applied(self, volume: str, records: Sequence[AppliedRecord]) -> None:
+        """Note the chunks that records which were just applied want here."""
+        due = self._site.clock.now() + GRACE_S
+        for record in records:
+            for update in record.updates:
+                for chunk in _chunks(update.key, update.value):
+                    if self._site.node in chunk.nodes:
+                        self._queue.append((due, volume, chunk))
+        if self._queue:
+            self._signal.notify()
+
+    def run(self) -> Protocol_[None]:
+        """The background task."""
+        while not self._stopped:
+            if not self._queue:
+                yield Wait(self._signal, lambda: self._stopped or bool(self._queue), 60.0)
+                continue
+            due, volume, chunk = self._queue.popleft()
+            if (delay := due - self._site.clock.now()) > 0:
+                yield Sleep(min(delay, GRACE_S))
+            try:
+                self.fetched += yield from fetch_missing(self._site, volume, chunk)
+            except DavfsError as error:
+                log.info("volume %s: chunk %s is missing here and is tried again: %s", volume, chunk.digest, error)
+                if volume in self._site.state.volumes:
+                    self._queue.append((self._site.clock.now() + RETRY_S, volume, chunk))
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._signal.notify()
+
+
+def _chunks(key: str, value: str | None) -> Sequence[ChunkRef]:
+    if value is None:
+        return ()
+    kind = keys.parse(key).kind
+    if kind == keys.MANIFEST:
+        return values.decode_manifest(value).chunks
+    return values.decode_segment(value) if kind == keys.SEGMENT else ()

@@ -1,0 +1,95 @@
+"""What a node does for other nodes: the requests of the flows, as handlers over its replicas and chunks.
+
+A handler gets (the peer's name, arguments, blob) and is a protocol of its own that ends in a ``Reply``. Arguments come
+from authenticated nodes but are checked all the same; a malformed request is :class:`InvalidInput` and harms nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from davfs.cluster.assign import unpack
+from davfs.cluster.replicas import Replicas
+from davfs.cluster.site import Site
+from davfs.core import grants
+from davfs.core.chunking import digest_of
+from davfs.core.effects import Protocol_, Reply
+from davfs.core.errors import CorruptData, InvalidInput, StaleEpoch
+from davfs.core.model import Epoch, position
+
+Handler: TypeAlias = Callable[[str, Mapping[str, Any], bytes], Protocol_[Reply]]
+
+
+class Service:
+    """The handlers of one node; ``handlers`` maps a method's name to its handler."""
+
+    def __init__(self, site: Site, replicas: Replicas) -> None:
+        self._site = site
+        self._replicas = replicas
+        self.handlers: dict[str, Handler] = {
+            "replica.seal": self._checked(self._seal),
+            "replica.append": self._checked(self._append),
+            "replica.read_log": self._checked(self._read_log),
+            "chunk.put": self._checked(self._chunk_put),
+            "chunk.get": self._checked(self._chunk_get),
+        }
+
+    @staticmethod
+    def _checked(handler: Handler) -> Handler:
+        def checked(peer: str, args: Mapping[str, Any], blob: bytes) -> Protocol_[Reply]:
+            try:
+                return (yield from handler(peer, args, blob))
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise InvalidInput(f"a malformed request from {peer}: {error!r}") from error
+
+        return checked
+
+    # --- records ----------------------------------------------------------------------------------------------------
+
+    def _seal(self, peer: str, args: Mapping[str, Any], blob: bytes) -> Protocol_[Reply]:
+        replica = yield from self._replicas.wait_for(args["volume"])
+        status = yield from replica.seal(Epoch(*args["epoch"]), digest_of(args["token"]))
+        return Reply(status.wire())
+
+    def _append(self, peer: str, args: Mapping[str, Any], blob: bytes) -> Protocol_[Reply]:
+        """Chunks first, then records: a replica that logs a record holds what came with it (section 2, Records)."""
+        replica = yield from self._replicas.wait_for(args["volume"])
+        epoch, digest = Epoch(*args["epoch"]), digest_of(args["token"])
+        parts = unpack(blob, [*args["records"], *(size for _, size in args["chunks"])])
+        records, chunks = parts[: len(args["records"])], parts[len(args["records"]) :]
+        if chunks:
+            replica.check_sealed(epoch, digest)
+        for (name, _), data in zip(args["chunks"], chunks, strict=True):
+            self._site.chunks.put(replica.volume, name, data)
+        status = replica.append(epoch, digest, position(args["previous"]), records, args["committed"])
+        return Reply(status.wire())
+
+    def _read_log(self, peer: str, args: Mapping[str, Any], blob: bytes) -> Protocol_[Reply]:
+        replica = yield from self._replicas.wait_for(args["volume"])
+        replica.check_sealed(Epoch(*args["epoch"]), digest_of(args["token"]))
+        records = replica.store.read_log(int(args["first"]), int(args["limit"]))
+        return Reply({"records": [len(data) for data in records]}, b"".join(records))
+
+    # --- chunks -----------------------------------------------------------------------------------------------------
+
+    def _chunk_put(self, peer: str, args: Mapping[str, Any], blob: bytes) -> Protocol_[Reply]:
+        if not args.get("repair"):
+            self._check_epoch(args["volume"], Epoch(*args["epoch"]), digest_of(args["token"]))
+        elif not blob or digest_of(blob) != args["digest"]:
+            raise CorruptData("a repair came with bytes of another digest")
+        self._site.chunks.put(args["volume"], args["digest"], blob)
+        yield from ()  # a protocol, like all handlers
+        return Reply({})
+
+    def _chunk_get(self, peer: str, args: Mapping[str, Any], blob: bytes) -> Protocol_[Reply]:
+        yield from ()
+        return Reply({}, self._site.chunks.get(args["volume"], args["digest"]))
+
+    def _check_epoch(self, volume_id: str, epoch: Epoch, digest: str) -> None:
+        """Refuse chunks of a holder that this node knows to be one no longer, or whose token is not the grant's."""
+        tenure = self._site.state.volume(volume_id).tenure
+        if tenure.last > epoch:
+            raise StaleEpoch(f"the volume was granted at {tenure.last} since", last=list(tenure.last))
+        if tenure.grant is not None and tenure.grant.epoch == epoch:
+            grants.require_same_digest(tenure.grant.digest, digest)

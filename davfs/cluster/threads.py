@@ -1,0 +1,176 @@
+"""Drives protocols with threads: each runs in the thread that calls it, requests to nodes in a bounded pool.
+
+The production counterpart of the simulator's loop. Nothing here knows what the protocols do.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
+
+from davfs.cluster.service import Handler
+from davfs.core.effects import Call, Effect, Gather, Outcome, Outcomes, Protocol_, Reply, Sleep, Spawn, Submit, Wait
+from davfs.core.errors import DavfsError, Unavailable
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+
+class Remote(Protocol):
+    """Requests to other nodes (``rpc.client``)."""
+
+    def call(
+        self, node: str, method: str, args: Mapping[str, Any], blob: bytes | memoryview = b"", *, timeout: float
+    ) -> tuple[Any, bytes]: ...
+
+
+class ThreadSignal:
+    """A condition variable as the protocols' ``Signal``. ``ready`` functions must take no locks."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+
+    def notify(self) -> None:
+        with self._condition:
+            self._condition.notify_all()
+
+    def wait(self, ready: Callable[[], bool], timeout: float) -> bool:
+        if ready():
+            return True
+        with self._condition:
+            return self._condition.wait_for(ready, timeout)
+
+
+class ThreadRuntime:
+    """Runs protocols. ``handlers`` answer calls of this node to itself; ``submit`` is Raft's."""
+
+    def __init__(
+        self, node: str, remote: Remote, submit: Callable[[tuple[Any, ...], float], Any], workers: int = 64
+    ) -> None:
+        self.handlers: Mapping[str, Handler] = {}
+        self._node = node
+        self._remote = remote
+        self._submit = submit
+        self._pool = ThreadPoolExecutor(workers, "call")
+        self._closing = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def run(self, protocol: Protocol_[Result]) -> Result:
+        """Drive a protocol to its end, in this thread."""
+        try:
+            effect = protocol.send(None)
+            while True:
+                try:
+                    result = self._perform(effect)
+                except Exception as error:  # noqa: BLE001  whatever it is belongs to the protocol
+                    effect = protocol.throw(error)
+                else:
+                    effect = protocol.send(result)
+        except StopIteration as stop:
+            value: Result = stop.value
+            return value
+        finally:
+            protocol.close()
+
+    def start(self, protocol: Protocol_[Any], name: str) -> None:
+        """Drive a protocol in a thread of its own; its errors are logged."""
+        thread = threading.Thread(target=self._run_logged, args=(protocol, name), name=name, daemon=True)
+        self._threads = [t for t in self._threads if t.is_alive()] + [thread]
+        thread.start()
+
+    def ahead(self, protocol: Protocol_[Result]) -> Future[Result]:
+        """Drive a protocol in the pool, for read-ahead. It must not wait for others of the pool without a limit."""
+        return self._pool.submit(self.run, protocol)
+
+    def close(self, limit: float = 5.0) -> None:
+        """Let no task start anything new, and wait for those that run."""
+        self._closing.set()
+        for thread in self._threads:
+            thread.join(limit / max(1, len(self._threads)))
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def handle(self, method: str, peer: str, args: Mapping[str, Any], blob: bytes) -> tuple[Any, bytes]:
+        """Answer a request of a node (the RPC server's and this node's own)."""
+        reply = self.run(self.handlers[method](peer, args, blob))
+        return reply.value, reply.blob
+
+    # --- effects ----------------------------------------------------------------------------------------------------
+
+    def _perform(self, effect: Effect) -> Any:
+        match effect:
+            case Call():
+                return self._call(effect)
+            case Wait(signal=ThreadSignal() as signal, ready=ready, timeout=timeout):
+                return signal.wait(ready, timeout)
+            case Gather():
+                return self._gather(effect)
+            case Submit(command=command, timeout=timeout):
+                return self._submit(command, timeout)
+            case Sleep(seconds=seconds):
+                if self._closing.wait(seconds):
+                    raise Unavailable("this node is stopping")
+                return None
+            case Spawn(task=task, name=name):
+                return self.start(task, name)
+            case _:
+                raise TypeError(f"no thread can do {effect!r}")
+
+    def _call(self, call: Call) -> Reply:
+        if call.node == self._node:
+            return self.run(self.handlers[call.method](self._node, call.args, bytes(call.blob)))
+        value, blob = self._remote.call(call.node, call.method, call.args, call.blob, timeout=call.timeout)
+        return Reply(value, blob)
+
+    def _outcome(self, call: Call) -> Outcome:
+        try:
+            return self._call(call)
+        except DavfsError as error:
+            return error
+        except Exception as error:
+            log.exception("%s on %s", call.method, call.node)
+            return Unavailable(f"{call.method} on {call.node} failed: {error!r}")
+
+    def _gather(self, gather: Gather) -> Outcomes:
+        progress = threading.Condition()
+        outcomes: Outcomes = {}
+        returned = gather.enough({})
+
+        def one(call: Call) -> None:
+            outcome = self._outcome(call)
+            with progress:
+                late = returned
+                if not late:
+                    outcomes[call.node] = outcome
+                    progress.notify()
+            if late and gather.late is not None:
+                gather.late(call.node, outcome)
+
+        detached = returned
+        own = None
+        for call in gather.calls:
+            if call.node == self._node and not detached:
+                own = call  # done by this thread, while the others are on their way
+            else:
+                self._pool.submit(one, call)
+        if detached:
+            return {}
+        if own is not None:
+            one(own)
+        with progress:
+            progress.wait_for(
+                lambda: len(outcomes) == len(gather.calls) or gather.enough(outcomes),
+                max(call.timeout for call in gather.calls) + 1,
+            )
+            returned = True
+            return dict(outcomes)
+
+    def _run_logged(self, protocol: Protocol_[Any], name: str) -> None:
+        try:
+            self.run(protocol)
+        except Exception:
+            if not self._closing.is_set():
+                log.exception("the background task %s ended", name)

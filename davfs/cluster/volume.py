@@ -1,0 +1,183 @@
+"""A volume that this node holds, as the DAV side uses it: blocking calls around the flows (``api.Volume``)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+
+from davfs.cluster import changes, copying, dav_locks, files, tree
+from davfs.cluster.api import Caller, Condition, LockRequest, Reader
+from davfs.cluster.holder import Holder
+from davfs.cluster.threads import ThreadRuntime
+from davfs.core import locks
+from davfs.core.chunking import spans
+from davfs.core.errors import Forbidden
+from davfs.core.model import DavLock, Entry, Path, VolumeInfo
+
+READ_AHEAD = 2
+"""Chunks that are fetched while an earlier one is sent."""
+
+
+class HeldContent:
+    """An open file (``api.Content``)."""
+
+    def __init__(self, runtime: ThreadRuntime, file: files.OpenFile) -> None:
+        self._runtime = runtime
+        self._file = file
+
+    @property
+    def entry(self) -> Entry:
+        return self._file.entry
+
+    def read(self, start: int, stop: int) -> Iterator[memoryview]:
+        """The bytes [start, stop), a chunk or part of one at a time."""
+        todo = spans(start, min(stop, self._file.entry.size), self._file.chunk_size)
+        first = next(todo, None)
+        if first is None:
+            return
+        ahead: deque[Future[memoryview]] = deque()
+        second = next(todo, None)
+        while second is not None and len(ahead) < READ_AHEAD:
+            ahead.append(self._runtime.ahead(self._file.read_span(second)))
+            second = next(todo, None) if len(ahead) < READ_AHEAD else second
+        pending = second
+        yield self._runtime.run(self._file.read_span(first))
+        while ahead:
+            data = ahead.popleft().result()
+            if pending is not None:
+                ahead.append(self._runtime.ahead(self._file.read_span(pending)))
+                pending = next(todo, None)
+            yield data
+
+
+class HeldVolume:
+    """The volume of one :class:`Holder` (``api.Volume``)."""
+
+    def __init__(self, runtime: ThreadRuntime, holder: Holder) -> None:
+        self._runtime = runtime
+        self._holder = holder
+        self._store = holder.replica.store
+
+    @property
+    def info(self) -> VolumeInfo:
+        return self._holder.state().info()
+
+    # --- reads ------------------------------------------------------------------------------------------------------
+
+    def lookup(self, path: Path) -> Entry | None:
+        self._holder.check_lease()
+        with self._store.view() as view:
+            return tree.resolve(view, path)
+
+    def children(self, path: Path) -> list[Entry]:
+        self._holder.check_lease()
+        with self._store.view() as view:
+            return view.children(tree.require_directory(view, path).inode)
+
+    def properties(self, entry: Entry) -> Mapping[str, str]:
+        self._holder.check_lease()
+        with self._store.view() as view:
+            return {name: xml for name, (_, xml) in view.properties(entry.inode).items()}
+
+    def members_properties(self, path: Path) -> Mapping[str, Mapping[str, str]]:
+        self._holder.check_lease()
+        with self._store.view() as view:
+            return view.members_properties(tree.require_directory(view, path).inode)
+
+    def open(self, path: Path) -> HeldContent:
+        self._holder.check_lease()
+        with self._store.view() as view:
+            entry = tree.require(view, path)
+            if entry.is_directory:
+                raise Forbidden("a collection has no content")
+            held = view.manifest(entry.inode)
+        return HeldContent(self._runtime, files.OpenFile(self._holder, entry, held[1] if held is not None else None))
+
+    def quota(self) -> tuple[int, int]:
+        self._holder.check_lease()
+        with self._store.view() as view:
+            return view.usage()[1], self._holder.site.chunks.free_bytes()
+
+    # --- changes ----------------------------------------------------------------------------------------------------
+
+    def put(
+        self,
+        path: Path,
+        read: Reader,
+        length: int | None,
+        *,
+        mtime_ns: int | None,
+        condition: Condition,
+        caller: Caller,
+        before_body: Callable[[], None] = lambda: None,
+    ) -> tuple[Entry, bool]:
+        return self._runtime.run(
+            files.put(self._holder, path, read, length, mtime_ns, condition, caller, before_body)
+        )
+
+    def mkcol(self, path: Path, *, condition: Condition, caller: Caller, mtime_ns: int | None = None) -> Entry:
+        self._runtime.run(changes.mkcol(self._holder, path, condition, caller))
+        with self._store.view() as view:
+            return tree.require(view, path)
+
+    def delete(self, path: Path, *, condition: Condition, caller: Caller) -> None:
+        self._runtime.run(changes.delete(self._holder, path, condition, caller))
+
+    def move(
+        self,
+        source: Path,
+        target: Path,
+        *,
+        overwrite: bool,
+        condition: Condition,
+        caller: Caller,
+        mtime_ns: int | None = None,
+    ) -> bool:
+        return self._runtime.run(changes.move(self._holder, source, target, overwrite, condition, caller, mtime_ns))
+
+    def copy(
+        self,
+        source: Path,
+        target: Path,
+        *,
+        overwrite: bool,
+        shallow: bool,
+        condition: Condition,
+        caller: Caller,
+        mtime_ns: int | None = None,
+    ) -> bool:
+        return self._runtime.run(
+            copying.copy(self._holder, source, target, overwrite, shallow, condition, caller, mtime_ns)
+        )
+
+    def proppatch(
+        self,
+        path: Path,
+        sets: Mapping[str, str],
+        removes: Collection[str],
+        *,
+        condition: Condition,
+        caller: Caller,
+        mtime_ns: int | None = None,
+    ) -> None:
+        self._runtime.run(changes.proppatch(self._holder, path, sets, removes, condition, caller, mtime_ns))
+
+    # --- locks ------------------------------------------------------------------------------------------------------
+
+    def locks(self, path: Path) -> Sequence[DavLock]:
+        return locks.covering(self._holder.locks(), path)
+
+    def locks_below(self, path: Path) -> Sequence[DavLock]:
+        return locks.below(self._holder.locks(), path)
+
+    def lock(
+        self, path: Path, request: LockRequest, *, condition: Condition, caller: Caller
+    ) -> tuple[DavLock, bool]:
+        return self._runtime.run(dav_locks.lock(self._holder, path, request, condition, caller))
+
+    def refresh_lock(self, path: Path, token: str, timeout_s: int, *, caller: Caller) -> DavLock:
+        return self._runtime.run(dav_locks.refresh(self._holder, path, token, timeout_s, caller))
+
+    def unlock(self, path: Path, token: str, *, caller: Caller) -> None:
+        self._runtime.run(dav_locks.unlock(self._holder, path, token, caller))
