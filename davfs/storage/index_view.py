@@ -1,0 +1,91 @@
+"""Reads of a volume's index: one committed state, through one connection that is in a transaction. May import only core.
+
+Errors of SQLite pass through as they come: whoever made the view translates them.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from itertools import starmap
+from typing import Any
+
+import msgpack
+
+from davfs.core import values
+from davfs.core.errors import CorruptData
+from davfs.core.model import DIRECTORY, ROOT, Entry, Epoch, Manifest, Position
+
+_COLUMNS = "inode, parent, name, kind, version, created_ns, mtime_ns, size, etag"  # the order of Entry's fields
+_ENTRY = f"SELECT {_COLUMNS} FROM entry WHERE inode = ?"
+# Names are unique in a strict volume; until two histories are merged, the later of two of one name has it.
+_CHILD = f"SELECT {_COLUMNS} FROM entry WHERE parent = ? AND name = ? ORDER BY version DESC LIMIT 1"
+_CHILDREN = f"SELECT {_COLUMNS} FROM entry WHERE parent = ? ORDER BY name, version"
+
+
+class SqliteIndexView:
+    """Port: :class:`davfs.core.ports.IndexView`. For one thread, while its transaction lasts."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    @property
+    def committed(self) -> Position:
+        incarnation, counter, seq = self._one(
+            "SELECT committed_incarnation, committed_counter, committed_seq FROM state"
+        )
+        return Position(Epoch(incarnation, counter), seq)
+
+    def entry(self, inode: str) -> Entry | None:
+        """The entry of an inode. The root's is made up; its mtime is that of the last change among its members."""
+        if inode == ROOT:
+            (mtime_ns,) = self._one("SELECT root_mtime_ns FROM state")
+            return Entry(ROOT, "", "", DIRECTORY, "", 0, mtime_ns)
+        row = self._db.execute(_ENTRY, (inode,)).fetchone()
+        return None if row is None else Entry(*row)
+
+    def child(self, parent: str, name: str) -> Entry | None:
+        """The entry of that name in a directory."""
+        row = self._db.execute(_CHILD, (parent, name)).fetchone()
+        return None if row is None else Entry(*row)
+
+    def children(self, parent: str) -> list[Entry]:
+        """The entries of a directory, sorted by name."""
+        return list(starmap(Entry, self._db.execute(_CHILDREN, (parent,))))
+
+    def manifest(self, inode: str) -> tuple[str, Manifest] | None:
+        """(version, manifest) of a file, without the chunks of its segments."""
+        row = self._db.execute("SELECT version, json FROM manifest WHERE inode = ?", (inode,)).fetchone()
+        if row is None:
+            return None
+        try:
+            return row[0], values.decode_manifest(row[1])
+        except ValueError as error:
+            raise CorruptData(f"the manifest of {inode} is malformed: {error}") from error
+
+    def segment(self, inode: str, number: int) -> tuple[str, str] | None:
+        """(version, JSON text) of one segment."""
+        row = self._db.execute(
+            "SELECT version, json FROM segment WHERE inode = ? AND number = ?", (inode, number)
+        ).fetchone()
+        return None if row is None else (row[0], row[1])
+
+    def properties(self, inode: str) -> dict[str, tuple[str, str]]:
+        """Clark name -> (version, XML) of the dead properties."""
+        rows = self._db.execute("SELECT name, version, xml FROM property WHERE inode = ?", (inode,))
+        return {name: (version, xml) for name, version, xml in rows}
+
+    def reply(self, request_id: str) -> tuple[Any] | None:
+        """What a committed record with that request id answered, in a 1-tuple; only the last 10,000 are kept."""
+        row = self._db.execute("SELECT reply FROM reply WHERE request_id = ?", (request_id,)).fetchone()
+        return None if row is None else (msgpack.unpackb(row[0], raw=False, strict_map_key=False),)
+
+    def usage(self) -> tuple[int, int]:
+        """(number of files, sum of their sizes in bytes), what is in the trash included."""
+        files, size = self._one("SELECT files, bytes FROM state")
+        return files, size
+
+    def _one(self, statement: str) -> tuple[Any, ...]:
+        row: tuple[Any, ...] | None = self._db.execute(statement).fetchone()
+        if row is None:
+            raise CorruptData("the database of a volume replica has lost its state")
+        return row

@@ -1,0 +1,132 @@
+"""Enters what records did into the index, inside a transaction of the caller's. May import only core.
+
+Keys are versioned: a put counts unless the row is newer, a delete only if the row is of that very version. So the rows
+come out the same in whatever order the keys of one record are entered.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from davfs.core import keys, values
+from davfs.core.errors import CorruptData
+from davfs.core.keys import Key
+from davfs.core.model import DIRECTORY, ROOT
+from davfs.core.ports import IndexUpdate
+
+_PUT_SEGMENT = (
+    "INSERT INTO segment (inode, number, version, json) VALUES (?, ?, ?, ?) ON CONFLICT (inode, number)"
+    " DO UPDATE SET version = excluded.version, json = excluded.json WHERE excluded.version >= segment.version"
+)
+_DELETE_SEGMENT = "DELETE FROM segment WHERE inode = ? AND number = ? AND version = ?"
+_PUT_PROPERTY = (
+    "INSERT INTO property (inode, name, version, xml) VALUES (?, ?, ?, ?) ON CONFLICT (inode, name)"
+    " DO UPDATE SET version = excluded.version, xml = excluded.xml WHERE excluded.version >= property.version"
+)
+_DELETE_PROPERTY = "DELETE FROM property WHERE inode = ? AND name = ? AND version = ?"
+
+
+class IndexWriter:
+    """Used for one transaction. ``files``, ``size`` and ``root_mtime_ns`` are the totals so far, the caller's to store."""
+
+    def __init__(self, db: sqlite3.Connection, files: int, size: int, root_mtime_ns: int) -> None:
+        self._db = db
+        self.files = files
+        self.size = size
+        self.root_mtime_ns = root_mtime_ns
+
+    def enter(self, updates: Sequence[IndexUpdate], at_ns: int) -> None:
+        """Enter the updates of one record that was made at ``at_ns``; :class:`CorruptData` if one is malformed."""
+        # Puts first: a directory that is renamed keeps its row, and with it its mtime.
+        for wanted in (True, False):
+            for update in updates:
+                if (update.value is not None) is wanted:
+                    try:
+                        self._enter(keys.parse(update.key), update.value, at_ns)
+                    except ValueError as error:
+                        raise CorruptData(f"the entry {update.key} is malformed: {error}") from error
+
+    def _enter(self, key: Key, value: str | None, at_ns: int) -> None:
+        if key.kind == keys.NAME:
+            self._delete_name(key, at_ns) if value is None else self._put_name(key, value, at_ns)
+        elif key.kind == keys.MANIFEST:
+            self._delete_manifest(key) if value is None else self._put_manifest(key, value)
+        elif key.kind == keys.SEGMENT:
+            self._put_or_delete(_PUT_SEGMENT, _DELETE_SEGMENT, int(key.part), key, value)
+        else:
+            self._put_or_delete(_PUT_PROPERTY, _DELETE_PROPERTY, key.part, key, value)
+
+    def _put_name(self, key: Key, value: str, at_ns: int) -> None:
+        name = values.decode_name(value)
+        old = self._find("SELECT version, parent FROM entry WHERE inode = ?", key.inode)
+        if old is not None and old[0] > key.version:
+            return
+        if old is None:
+            content = self._find("SELECT mtime_ns, size, etag FROM manifest WHERE inode = ?", key.inode)
+            self._db.execute(
+                "INSERT INTO entry (inode, parent, name, kind, version, created_ns, mtime_ns, size, etag)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (key.inode, name.parent, name.name, name.kind, key.version, name.created_ns)
+                + (content or (name.created_ns, 0, "")),
+            )
+        else:
+            self._db.execute(
+                "UPDATE entry SET parent = ?, name = ?, kind = ?, version = ?, created_ns = ? WHERE inode = ?",
+                (name.parent, name.name, name.kind, key.version, name.created_ns, key.inode),
+            )
+            if old[1] != name.parent:
+                self._touch(old[1], at_ns)
+        self._touch(name.parent, at_ns)
+
+    def _delete_name(self, key: Key, at_ns: int) -> None:
+        gone = self._find("DELETE FROM entry WHERE inode = ? AND version = ? RETURNING parent", key.inode, key.version)
+        if gone is not None:
+            self._touch(gone[0], at_ns)
+
+    def _touch(self, directory: str, at_ns: int) -> None:
+        """A member of a directory came, went or changed its name."""
+        if directory == ROOT:
+            self.root_mtime_ns = max(self.root_mtime_ns, at_ns)
+        else:
+            self._db.execute(
+                "UPDATE entry SET mtime_ns = max(mtime_ns, ?) WHERE inode = ? AND kind = ?",
+                (at_ns, directory, DIRECTORY),
+            )
+
+    def _put_manifest(self, key: Key, value: str) -> None:
+        manifest = values.decode_manifest(value)
+        old = self._find("SELECT version, size FROM manifest WHERE inode = ?", key.inode)
+        if old is not None and old[0] > key.version:
+            return
+        content = (manifest.size, manifest.mtime_ns, manifest.etag)
+        self._db.execute(
+            "INSERT INTO manifest (inode, version, size, mtime_ns, etag, json) VALUES (?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (inode) DO UPDATE SET version = excluded.version, size = excluded.size,"
+            " mtime_ns = excluded.mtime_ns, etag = excluded.etag, json = excluded.json",
+            (key.inode, key.version, *content, value),
+        )
+        self._db.execute("UPDATE entry SET size = ?, mtime_ns = ?, etag = ? WHERE inode = ?", (*content, key.inode))
+        self.files += old is None
+        self.size += manifest.size - (0 if old is None else old[1])
+
+    def _delete_manifest(self, key: Key) -> None:
+        gone = self._find("DELETE FROM manifest WHERE inode = ? AND version = ? RETURNING size", key.inode, key.version)
+        if gone is not None:
+            self._db.execute(
+                "UPDATE entry SET size = 0, mtime_ns = created_ns, etag = '' WHERE inode = ?", (key.inode,)
+            )
+            self.files -= 1
+            self.size -= gone[0]
+
+    def _put_or_delete(self, put: str, delete: str, part: str | int, key: Key, value: str | None) -> None:
+        if value is None:
+            self._db.execute(delete, (key.inode, part, key.version))
+        else:
+            self._db.execute(put, (key.inode, part, key.version, value))
+
+    def _find(self, statement: str, *values_: str) -> tuple[Any, ...] | None:
+        # Read to the end: a statement with RETURNING changes nothing for good before that.
+        rows: list[tuple[Any, ...]] = self._db.execute(statement, values_).fetchall()
+        return rows[0] if rows else None

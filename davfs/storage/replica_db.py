@@ -1,0 +1,328 @@
+"""One volume's replica on this node: records, documents and index in one SQLite database. May import only core.
+
+What a holder is answered for (a seal, appended records) is synced before the method returns. Entering committed records
+into documents and index is one transaction too, but not synced on its own: the log has the records already, and a
+write-ahead log that loses its end after a power loss loses whole transactions, newest first, so the commit mark then
+simply stands further back. The next append syncs what came before it.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import msgpack
+
+from davfs.core.errors import CorruptData, DavfsError, StorePoisoned, Unavailable
+from davfs.core.model import ORIGIN, Epoch, Position
+from davfs.core.ports import AppliedRecord, IndexView, StoredDocument
+from davfs.storage.files import poisoned
+from davfs.storage.index_view import SqliteIndexView
+from davfs.storage.index_writer import IndexWriter
+from davfs.storage.schema import MEMORY, open_reader, open_writer, translate
+
+REPLIES_KEPT = 10_000
+_PRUNE_EVERY = 256
+_IDLE_READERS = 8
+
+_log = logging.getLogger(__name__)
+
+
+class ReplicaDb:
+    """Port: :class:`davfs.core.ports.ReplicaStore`. Thread-safe; readers do not wait for the writer.
+
+    ``path`` may be ``":memory:"`` (the simulator): then there is one connection, a view excludes everyone else, and a
+    thread that writes while it has a view open is a RuntimeError. Errors of the constructor: see ``open_writer``.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self._path = str(path)
+        self._memory = self._path == MEMORY
+        self._lock = threading.RLock()  # the writer's
+        self._pool = threading.Lock()
+        self._readers: list[sqlite3.Connection] = []
+        self._closed = False
+        self._viewing = 0
+        self._poison = ""
+        self._full_sync = True
+        self._db = open_writer(self._path)
+        try:
+            self._read_state()
+        except sqlite3.Error as error:
+            self._db.close()
+            raise translate(error, self._path, writing=False) from error
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _read_state(self) -> None:
+        row = self._db.execute("SELECT * FROM state").fetchone()
+        if row is None:
+            raise CorruptData(f"{self._path} has lost its state; remove it to have it copied from another replica")
+        _, self._incarnation, si, sc, ci, cc, cs, self._files, self._bytes, self._root_mtime_ns = row
+        self._sealed = Epoch(si, sc)
+        self._committed = Position(Epoch(ci, cc), cs)
+        last = self._db.execute("SELECT incarnation, counter, seq FROM log ORDER BY seq DESC LIMIT 1").fetchone()
+        self._last = ORIGIN if last is None else Position(Epoch(*last[:2]), last[2])
+        if self._last.seq < self._committed.seq:
+            raise CorruptData(f"{self._path} lacks committed records; remove it to have it copied from another replica")
+        self._some_late = self._db.execute("SELECT EXISTS (SELECT 1 FROM late)").fetchone() == (1,)
+
+    @property
+    def incarnation(self) -> str:
+        """Random per empty store."""
+        return str(self._incarnation)
+
+    @property
+    def sealed(self) -> Epoch:
+        return self._sealed
+
+    @property
+    def last(self) -> Position:
+        return self._last
+
+    @property
+    def committed(self) -> Position:
+        return self._committed
+
+    # --- the log ----------------------------------------------------------------------------------------------------
+
+    def seal(self, epoch: Epoch) -> None:
+        """Durably remember the highest epoch; lower ones are a ValueError."""
+        with self._writing(durable=True) as db:
+            if epoch < self._sealed:
+                raise ValueError(f"sealed at {self._sealed} already, which is above {epoch}")
+            db.execute("UPDATE state SET sealed_incarnation = ?, sealed_counter = ?", epoch)
+            db.execute("COMMIT")
+            self._sealed = epoch
+
+    def position_at(self, seq: int) -> Position | None:
+        """The position of the record with that seq (ORIGIN for 0), None where the log has none."""
+        last = self._last
+        if seq == last.seq:
+            return last
+        if seq <= 0 or seq > last.seq:
+            return ORIGIN if seq == 0 else None
+        with self._reading() as db:
+            row = db.execute("SELECT incarnation, counter FROM log WHERE seq = ?", (seq,)).fetchone()
+        return None if row is None else Position(Epoch(*row), seq)
+
+    def read_log(self, first_seq: int, limit_bytes: int) -> list[bytes]:
+        """Encoded records from ``first_seq`` on, at least one if there is one, at most ``limit_bytes`` otherwise."""
+        found: list[bytes] = []
+        size = 0
+        with self._reading() as db:
+            rows = db.execute("SELECT record FROM log WHERE seq >= ? ORDER BY seq", (first_seq,))
+            for (record,) in rows:
+                size += len(record)
+                if found and size > limit_bytes:
+                    break
+                found.append(record)
+            rows.close()
+        return found
+
+    def append(self, records: Sequence[tuple[Position, bytes]], cut_from: int | None) -> None:
+        """Durably append to the log, after moving all records with seq >= ``cut_from`` to the late ones, at once.
+
+        ValueError for a gap, a falling epoch, or a cut of what is committed.
+        """
+        with self._writing(durable=True) as db:
+            last = self._last
+            if cut_from is not None and cut_from <= last.seq:
+                last = self._cut(db, cut_from)
+            last_before = last
+            for at, _ in records:
+                if at.seq != last.seq + 1 or at.epoch < last.epoch:
+                    raise ValueError(f"record {at} cannot follow {last}")
+                last = at
+            db.executemany(
+                "INSERT INTO log (seq, incarnation, counter, record) VALUES (?, ?, ?, ?)",
+                [(at.seq, *at.epoch, data) for at, data in records],
+            )
+            some_late = self._some_late or last_before != self._last
+            if some_late:  # what the log has (again) is not late
+                db.executemany(
+                    "DELETE FROM late WHERE incarnation = ? AND counter = ? AND seq = ?",
+                    [(*at.epoch, at.seq) for at, _ in records],
+                )
+            db.execute("COMMIT")
+            self._last, self._some_late = last, some_late
+
+    def _cut(self, db: sqlite3.Connection, cut_from: int) -> Position:
+        if cut_from <= self._committed.seq:
+            raise ValueError(f"record {cut_from} is committed (up to {self._committed}) and stays")
+        db.execute(
+            "INSERT OR REPLACE INTO late (incarnation, counter, seq, record)"
+            " SELECT incarnation, counter, seq, record FROM log WHERE seq >= ?",
+            (cut_from,),
+        )
+        db.execute("DELETE FROM log WHERE seq >= ?", (cut_from,))
+        row = db.execute("SELECT incarnation, counter FROM log WHERE seq = ?", (cut_from - 1,)).fetchone()
+        if row is None and cut_from > 1:
+            raise CorruptData(f"{self._path} lacks record {cut_from - 1}")
+        return ORIGIN if row is None else Position(Epoch(*row), cut_from - 1)
+
+    def late_records(self) -> list[tuple[Position, bytes]]:
+        """Records that were cut from the log, by position: they never enter the documents as they are."""
+        with self._reading() as db:
+            rows = db.execute("SELECT incarnation, counter, seq, record FROM late ORDER BY 1, 2, 3").fetchall()
+        return [(Position(Epoch(i, c), seq), record) for i, c, seq, record in rows]
+
+    # --- documents and index ----------------------------------------------------------------------------------------
+
+    def load_document(self, document: str) -> StoredDocument:
+        """A document at rest; without snapshot and changes if no record has touched it yet."""
+        with self._reading() as db:
+            snapshot = db.execute("SELECT snapshot FROM document WHERE id = ?", (document,)).fetchone()
+            changes = db.execute("SELECT bytes FROM document_change WHERE id = ? ORDER BY seq", (document,)).fetchall()
+        return StoredDocument(None if snapshot is None else snapshot[0], [change for (change,) in changes])
+
+    def commit(self, applied: Sequence[AppliedRecord]) -> None:
+        """Enter records into documents and index and move the commit mark behind them, at once.
+
+        ValueError unless they are the next ones of the log; :class:`CorruptData` for a malformed entry.
+        """
+        if not applied:
+            return
+        with self._writing(durable=False) as db:
+            index = IndexWriter(db, self._files, self._bytes, self._root_mtime_ns)
+            committed = self._committed
+            for record, documents, updates in applied:
+                at = record.position
+                row = db.execute("SELECT incarnation, counter FROM log WHERE seq = ?", (at.seq,)).fetchone()
+                if at.seq != committed.seq + 1 or row != tuple(at.epoch):
+                    raise ValueError(f"record {at} is not the one that follows {committed} in the log")
+                for document, change, snapshot in documents:
+                    if snapshot is None:
+                        db.execute("INSERT INTO document_change VALUES (?, ?, ?)", (document, at.seq, change))
+                    else:
+                        db.execute("INSERT OR REPLACE INTO document VALUES (?, ?)", (document, snapshot))
+                        db.execute("DELETE FROM document_change WHERE id = ?", (document,))
+                index.enter(updates, record.at_ns)
+                if record.request_id:
+                    reply = msgpack.packb(record.reply, use_bin_type=True)
+                    db.execute("INSERT OR IGNORE INTO reply VALUES (?, ?, ?)", (at.seq, record.request_id, reply))
+                if at.seq % _PRUNE_EVERY == 0:
+                    db.execute("DELETE FROM reply WHERE seq <= ?", (at.seq - REPLIES_KEPT,))
+                committed = at
+            db.execute(
+                "UPDATE state SET committed_incarnation = ?, committed_counter = ?, committed_seq = ?,"
+                " files = ?, bytes = ?, root_mtime_ns = ?",
+                (*committed.epoch, committed.seq, index.files, index.size, index.root_mtime_ns),
+            )
+            db.execute("COMMIT")
+            self._committed = committed
+            self._files, self._bytes, self._root_mtime_ns = index.files, index.size, index.root_mtime_ns
+
+    def view(self) -> AbstractContextManager[IndexView]:
+        """One committed state, for the thread that asks; keep it short, an old view keeps the write-ahead log long."""
+        return self._viewing_one()
+
+    @contextmanager
+    def _viewing_one(self) -> Iterator[IndexView]:
+        with self._reading() as db:
+            yield SqliteIndexView(db)
+
+    def iter_documents(self) -> Iterator[str]:
+        """The ids of all documents, sorted."""
+        with self._reading() as db:
+            rows = db.execute("SELECT id FROM document UNION SELECT id FROM document_change ORDER BY 1").fetchall()
+        return iter([name for (name,) in rows])
+
+    def close(self) -> None:
+        """Close; reads that are under way end as they are. Idempotent."""
+        with self._lock, self._pool:
+            if not self._closed:
+                self._closed = True
+                for reader in self._readers:
+                    reader.close()
+                self._readers.clear()
+                self._db.close()
+
+    # --- transactions -----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _writing(self, durable: bool) -> Iterator[sqlite3.Connection]:
+        """A write transaction, which the body commits itself; rolled back if it does not."""
+        with self._lock:
+            if self._poison:
+                raise poisoned(self._poison)
+            if self._viewing:
+                raise RuntimeError("a replica in memory cannot be written while a view of it is open")
+            try:
+                self._check_open()
+                if durable is not self._full_sync:
+                    self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                    self._full_sync = durable
+                self._db.execute("BEGIN IMMEDIATE")
+                yield self._db
+            except sqlite3.Error as error:
+                raise self._failed(error) from error
+            finally:
+                self._roll_back()
+
+    def _roll_back(self) -> None:
+        try:
+            if not self._closed and self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            self._poison = self._poison or f"{self._path} could not undo a transaction ({error})"
+
+    def _failed(self, error: sqlite3.Error) -> DavfsError:
+        failure = translate(error, self._path, writing=True)
+        if isinstance(failure, StorePoisoned):
+            self._poison = f"writing {self._path} failed ({error})"
+            _log.critical("%s: this replica takes no more records", self._poison)
+        return failure
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """A read transaction: everything read in it is one state."""
+        if self._memory:
+            with self._lock:
+                self._check_open()
+                self._viewing += 1
+                try:
+                    yield self._db
+                finally:
+                    self._viewing -= 1
+            return
+        reader = self._take_reader()
+        try:
+            reader.execute("BEGIN")
+            yield reader
+        except sqlite3.Error as error:
+            raise translate(error, self._path, writing=False) from error
+        finally:
+            self._give_back(reader)
+
+    def _take_reader(self) -> sqlite3.Connection:
+        with self._pool:
+            self._check_open()
+            if self._readers:
+                return self._readers.pop()
+        try:
+            return open_reader(self._path)
+        except sqlite3.Error as error:
+            raise translate(error, self._path, writing=False) from error
+
+    def _give_back(self, reader: sqlite3.Connection) -> None:
+        try:
+            if reader.in_transaction:
+                reader.execute("ROLLBACK")
+        except sqlite3.Error:
+            reader.close()
+            return
+        with self._pool:
+            if len(self._readers) < _IDLE_READERS and not self._closed:
+                self._readers.append(reader)
+                return
+        reader.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Unavailable(f"the replica {self._path} is closed")
