@@ -129,14 +129,16 @@ class FrameTransport(Transport):
             for _ in range(len(self._inbox)):
                 self._take(*self._inbox.popleft())
         finally:
+            if self._inbox:  # come while this ran, or left by an error
+                self.wake()
             outbox, self._outbox = self._outbox, None
-            if outbox:
-                if any(message["type"] not in _NEEDS_NO_FLUSH for _, message in outbox):
-                    self._flush()
-                for peer, message in outbox:
-                    self._send_now(peer, message)
-        if self._inbox:
-            self.wake()
+            self._send_gathered(outbox)
+
+    def _send_gathered(self, outbox: list[tuple[str, dict[str, Any]]]) -> None:
+        if any(message["type"] not in _NEEDS_NO_FLUSH for _, message in outbox):
+            self._flush()
+        for peer, message in outbox:
+            self._send_now(peer, message)
 
     def _take(self, peer: str, data: bytes) -> None:
         link = self._links[peer]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
 import random
@@ -31,6 +32,9 @@ class Ledger:
     def _new(self, request: str, value: Any) -> int:
         self.values[request] = value
         return len(self.values) - 1
+
+    def has(self, requests: set[str]) -> bool:
+        return requests <= self.values.keys()
 
     def dump(self) -> bytes:
         return bytes(msgpack.packb(list(self.values.items())))
@@ -175,7 +179,7 @@ class Cluster:
         wanted = set(requests)
         for name, node in self.nodes.items():
             machine = self.machines[name]
-            assert node.wait_applied(lambda machine=machine: wanted <= machine.values.keys(), timeout), (
+            assert node.wait_applied(functools.partial(machine.has, wanted), timeout), (
                 name,
                 sorted(wanted - machine.values.keys())[:5],
             )
