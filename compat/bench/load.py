@@ -57,7 +57,8 @@ def operations(sizes: Collection[int]) -> list[Operation]:
 
     A file is read twice because the page cache of a FUSE mount makes two different things of it.
     Apache writes in pieces that are no whole pages, which leaves half-known pages in the cache: the
-    first reader after a PUT fetches 4 KiB at a time, the second reads local memory.
+    first reader after a PUT fetches 4 KiB at a time, the second reads local memory. Likewise
+    PROPFIND: the mount keeps a file's attributes for a second.
     """
     rows: list[Operation] = []
     for size in sizes:
@@ -65,7 +66,8 @@ def operations(sizes: Collection[int]) -> list[Operation]:
         rows.append(Operation(f"put-{size}", f"PUT {title}", size))
         rows.append(Operation(f"get-{size}", f"GET {title}, first time", size))
         rows.append(Operation(f"again-{size}", f"GET {title}, again", size))
-    rows.append(Operation("propfind-0", "PROPFIND depth 0"))
+    rows.append(Operation("propfind-0", "PROPFIND depth 0, first time"))
+    rows.append(Operation("propfind-0-again", "PROPFIND depth 0, again"))
     rows.append(Operation("propfind-1", f"PROPFIND depth 1, {MEMBERS:,} members"))
     rows.append(Operation("move", "MOVE (a small file)"))
     rows.append(Operation("delete", "DELETE (a small file)"))
@@ -105,7 +107,7 @@ class Target:
         self._expect(self._ask("MKCOL", self.root + "/"), 201)
         self._expect(self._ask("MKCOL", f"{self.root}/many/"), 201)
         for number in range(MEMBERS):
-            self._put(f"{self.root}/many/member-{number:04}.txt", 1024)
+            self._put(f"{self.root}/many/{_member(number)}", 1024)
         for size in sizes:
             path = f"{self.root}/check-{size}"
             sent = self._put(path, size)
@@ -134,7 +136,7 @@ class Target:
         if kind in ("put", "get", "again"):
             return self._transfer(kind, operation.size, number)
         if kind == "propfind":
-            return self._listing(operation.key)
+            return self._listing(operation.key, number)
         return self._change(kind, number)
 
     def after_round(self, sizes: Collection[int], number: int) -> None:
@@ -162,11 +164,11 @@ class Target:
             times.append(seconds)
         return times
 
-    def _listing(self, key: str) -> list[float]:
-        if key == "propfind-0":
-            path = f"{self.root}/many/member-0500.txt"
-            return [self._propfind(path, "0", 1) for _ in range(SMALL_TURN)]
-        return [self._propfind(f"{self.root}/many/", "1", MEMBERS + 1) for _ in range(3)]
+    def _listing(self, key: str, number: int) -> list[float]:
+        if key == "propfind-1":
+            return [self._propfind(f"{self.root}/many/", "1", MEMBERS + 1) for _ in range(3)]
+        members = ((number * SMALL_TURN + index) * 7 % MEMBERS for index in range(SMALL_TURN))
+        return [self._propfind(f"{self.root}/many/{_member(at)}", "0", 1) for at in members]
 
     def _propfind(self, path: str, depth: str, members: int) -> float:
         headers = [("Depth", depth), ("Content-Type", "application/xml")]
@@ -225,6 +227,10 @@ class Target:
         if reply.status not in wanted:
             detail = reply.body[:200].decode("utf-8", "replace")
             raise WrongAnswer(f"{self._asked}: status {reply.status}, wanted {wanted}: {detail}")
+
+
+def _member(number: int) -> str:
+    return f"member-{number:04}.txt"
 
 
 def _ignore(piece: memoryview) -> None:
