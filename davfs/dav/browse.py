@@ -1,0 +1,95 @@
+"""The way into WsgiDAV: listings for people (GET of collections), PROPPATCH, and the style sheets of the listings.
+
+Conditions, bodies and locks are dealt with in front of it or by the provider: WsgiDAV sees neither If headers nor chunks.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from wsgidav.dav_error import DAVError
+from wsgidav.dir_browser import WsgiDavDirBrowser
+from wsgidav.request_resolver import RequestResolver
+from wsgidav.wsgidav_app import WsgiDAVApp
+
+from davfs.cluster.api import Drive, Volume
+from davfs.core.errors import DavfsError
+from davfs.dav import xml
+from davfs.dav.errors import Refused
+from davfs.dav.proppatch import normalize
+from davfs.dav.provider import REQUEST, VOLUME, DriveProvider
+from davfs.dav.request import Request, Response
+
+ASSETS = ":dir_browser"  # first name of the addresses of WsgiDAV's own files; no volume can be called so
+_HIDDEN = ("HTTP_IF", "HTTP_DEPTH", "HTTP_RANGE", "HTTP_TRANSFER_ENCODING", "HTTP_EXPECT", "HTTP_DESTINATION")
+
+
+class WsgiDav:
+    """WsgiDAV's application over a drive."""
+
+    def __init__(self, drive: Drive) -> None:
+        self._app = WsgiDAVApp(
+            {
+                "provider_mapping": {"/": DriveProvider(drive)},
+                "lock_storage": None,
+                "property_manager": None,
+                "middleware_stack": [WsgiDavDirBrowser, RequestResolver],
+                "logging": {"enable": False},
+                "verbose": 0,
+                "suppress_version_info": True,
+                "dir_browser": {"response_trailer": "", "show_user": False, "ignore": []},
+            }
+        )
+
+    def browse(self, request: Request, volume: Volume | None = None) -> Response:
+        """A page that lists a collection, or a file that such pages use."""
+        return self._call(request, volume, b"")
+
+    def proppatch(self, request: Request, volume: Volume) -> Response:
+        """PROPPATCH, as one change of the volume."""
+        return self._call(request, volume, normalize(request.body.read_all(xml.MAX_BODY)))
+
+    def _call(self, request: Request, volume: Volume | None, body: bytes) -> Response:
+        begun: list[tuple[str, list[tuple[str, str]]]] = []
+
+        def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> None:
+            begun.append((status, headers))
+
+        blocks = iter(self._app(_environ(request, volume, body), start_response))
+        try:
+            first = next(blocks, b"")
+        except DAVError as error:
+            if isinstance(error.src_exception, DavfsError):
+                raise error.src_exception from error
+            raise Refused(int(error.value), str(error.context_info or error.get_user_info())) from error
+        status, headers = begun[-1]
+        kept = [(name, value) for name, value in headers if name.lower() not in ("date", "connection", "server")]
+        return Response(int(status[:3]), kept, _chain(first, blocks))
+
+
+def _environ(request: Request, volume: Volume | None, body: bytes) -> dict[str, Any]:
+    environ = dict(request.environ)
+    for name in [n for n in environ if n in _HIDDEN or n.startswith(("HTTP_IF_", "HTTP_X_DAVFS"))]:
+        del environ[name]
+    target = request.target
+    names = target.path if target.volume is None else (target.volume, *target.path)
+    path = "/" + "/".join(names) + ("/" if target.slash and names else "")
+    environ.update(
+        {
+            "PATH_INFO": path.encode().decode("latin-1"),
+            "SCRIPT_NAME": "",
+            "CONTENT_LENGTH": str(len(body)),
+            "wsgi.input": io.BytesIO(body),
+            "wsgidav.auth.user_name": request.principal,
+            REQUEST: request,
+            VOLUME: volume,
+        }
+    )
+    return environ
+
+
+def _chain(first: bytes, rest: Iterable[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from rest

@@ -1,0 +1,19 @@
+"""DELETE (RFC 4918, 9.6): a file, or a whole collection at once."""
+
+from __future__ import annotations
+
+from davfs.cluster.api import Volume
+from davfs.core.errors import Forbidden
+from davfs.dav import conditions
+from davfs.dav.request import Request, Response
+
+
+def delete(request: Request, volume: Volume) -> Response:
+    """Delete what is at the path, with all its members and their locks."""
+    path = request.target.path
+    if not path:
+        raise Forbidden("a volume is deleted with 'davfs volume delete', not over WebDAV")
+    entry = volume.lookup(path)
+    request.depth(("infinity",) if entry is not None and entry.is_directory else ("0", "1", "infinity"), "infinity")
+    volume.delete(path, condition=conditions.of(request, volume, path), caller=request.caller())
+    return Response.empty(204)

@@ -1,0 +1,143 @@
+"""Serving a volume from any node: here if this node holds it, else through the node that does, streaming.
+
+A request looks for its holder for a bounded time and is sent again only while that is harmless: nothing of its body
+is gone, and it carries a request id, so that a change that did happen is not made twice. A request that came from
+another node is never forwarded on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from davfs.cluster.api import Drive, Forward, Volume
+from davfs.core.errors import DavfsError, NotHolder, OutcomeUnknown, StaleEpoch, Unavailable, Unreachable
+from davfs.dav.body import KEEP, RequestBody
+from davfs.dav.errors import NOT_HOLDER
+from davfs.dav.request import DavSettings, Headers, Request, Response
+
+Serve = Callable[[Request, Volume], Response]
+
+_PREFIX = "X-Davfs-"
+_OWN_FIELDS = frozenset({"date", "server", "connection", "keep-alive", "transfer-encoding", NOT_HOLDER.lower()})
+_PAUSE_S = 0.05  # between two looks for a holder that changes
+
+
+class ForwardedAnswer(Protocol):
+    """Another node's answer: iterate its body, then close it."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> list[tuple[str, str]]: ...
+
+    def __iter__(self) -> Iterator[bytes]: ...
+
+    def close(self) -> None: ...
+
+
+class ForwardPort(Protocol):
+    """Sends a DAV request to another node (``davfs.rpc.forward.Forwarder``)."""
+
+    def open(
+        self, node: str, method: str, target: str, headers: list[tuple[str, str]], body: Callable[[int], bytes] | None = None,
+        length: int | None = None,
+    ) -> ForwardedAnswer: ...
+
+
+class Forwarding:
+    """Finds the node that serves a request's volume and has it served there. Thread-safe."""
+
+    def __init__(
+        self, drive: Drive, forwarder: ForwardPort | None, settings: DavSettings,
+        clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._drive = drive
+        self._forwarder = forwarder
+        self._limit = settings.takeover_limit_s
+        self._clock = clock
+        self._sleep = sleep
+
+    def serve(self, request: Request, serve: Serve) -> Response:
+        """The answer, from here or from the holder."""
+        volume_name = request.target.volume or ""
+        if request.forwarded:
+            where = self._drive.route(volume_name, forwarded=True)
+            if isinstance(where, Forward):
+                raise NotHolder(f"{self._drive.node} does not hold the volume {volume_name!r}", holder=where.node)
+            return serve(request, where)
+        ends = self._clock() + self._limit
+        avoid: Forward | None = None
+        while True:
+            where = self._drive.route(volume_name, forwarded=False, avoid=avoid)
+            avoid = where if isinstance(where, Forward) else None
+            try:
+                if isinstance(where, Forward):
+                    return self._forward(request, where)
+                return serve(request, where)
+            except (NotHolder, StaleEpoch, Unreachable, OutcomeUnknown) as error:
+                if not _may_repeat(request, error, here=avoid is None) or self._clock() >= ends:
+                    raise
+            self._sleep(_PAUSE_S)
+
+    def _forward(self, request: Request, where: Forward) -> Response:
+        if self._forwarder is None:
+            raise Unavailable(f"the volume is served by {where.node}, and this node cannot forward to it")
+        body = request.body
+        _gather(body)
+        length = body.length
+        answer = self._forwarder.open(
+            where.node, request.method, str(request.environ["REQUEST_URI"]), forward_headers(request),
+            None if length == 0 else body.read, length,
+        )
+        if answer.status == 503 and any(name.lower() == NOT_HOLDER.lower() for name, _ in answer.headers):
+            answer.close()
+            raise NotHolder(f"{where.node} does not hold the volume any more", holder=None)
+        headers = [(name, value) for name, value in answer.headers if name.lower() not in _OWN_FIELDS]
+        return Response(answer.status, headers, RelayedBody(answer))
+
+
+class RelayedBody:
+    """The body of another node's answer, with WSGI's ``close``."""
+
+    def __init__(self, answer: ForwardedAnswer) -> None:
+        self._answer = answer
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._answer)
+
+    def close(self) -> None:
+        """Let go of the connection to the other node."""
+        self._answer.close()
+
+
+def forward_headers(request: Request) -> Headers:
+    """The fields for the other node: the client's own without credentials, and what this node knows about it."""
+    headers: Headers = []
+    for key, value in request.environ.items():
+        if key.startswith("HTTP_") and not key.startswith("HTTP_X_DAVFS") and key != "HTTP_AUTHORIZATION":
+            headers.append((key[5:].replace("_", "-").title(), value))
+    content_type = request.environ.get("CONTENT_TYPE")
+    if content_type:
+        headers.append(("Content-Type", content_type))
+    headers.append((_PREFIX + "User", request.principal.encode().decode("latin-1")))
+    headers.append((_PREFIX + "Client", str(request.environ.get("REMOTE_ADDR", ""))))
+    headers.append((_PREFIX + "Scheme", str(request.environ.get("wsgi.url_scheme", "http"))))
+    headers.append((_PREFIX + "Request-Id", request.request_id))
+    return headers
+
+
+def _gather(body: RequestBody) -> None:
+    """Read a small body whole, so that the other node gets it without a pause and a third could get it again."""
+    if body.length and body.length <= KEEP and body.untouched:
+        while body.read(KEEP):
+            pass
+        body.rewind()
+
+
+def _may_repeat(request: Request, error: DavfsError, *, here: bool) -> bool:
+    if isinstance(error, OutcomeUnknown) and here:
+        return False  # this node has tried what could be tried
+    return request.body.rewind()

@@ -1,0 +1,30 @@
+"""PUT (RFC 9110, 9.3.4; RFC 4918, 9.7): the file appears complete or not at all."""
+
+from __future__ import annotations
+
+from davfs.cluster.api import Volume
+from davfs.core.errors import AlreadyExists
+from davfs.dav import conditions
+from davfs.dav.errors import Refused
+from davfs.dav.request import Request, Response
+
+
+def put(request: Request, volume: Volume) -> Response:
+    """Replace or create a file."""
+    path = request.target.path
+    if not path:
+        raise AlreadyExists("a volume is a collection; a file cannot be put over it")
+    if request.header("Content-Range") is not None:
+        raise Refused(400, "PUT of a part of a file is not understood (RFC 9110, 14.5); send the whole file")
+    if request.target.slash:
+        raise Refused(409, "the address of a file does not end with a slash; use MKCOL to make a collection")
+    entry, created = volume.put(
+        path,
+        request.body.read,
+        request.body.length,
+        mtime_ns=request.mtime_ns(),
+        condition=conditions.of(request, volume, path, file_only=True),
+        caller=request.caller(),
+    )
+    headers = [*conditions.validators(entry), *request.mtime_headers()]
+    return Response.empty(201 if created else 204, headers)

@@ -1,0 +1,149 @@
+"""The listener: cheroot with many threads, a bound on working requests, and a stop that lets requests finish.
+
+For the public address and for requests that other nodes forward (then with their certificates). Knows nothing of DAV.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from cheroot.server import HTTPServer
+from cheroot.workers import threadpool
+
+from davfs.dav.connection import MAX_HEAD, DavConnection
+from davfs.dav.gateway import Gateway
+from davfs.dav.limits import WorkLimit
+from davfs.dav.wire import make_file
+
+WsgiApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+PeerName = Callable[[Any], str | None]
+
+IDLE_LIMIT = 60.0  # seconds: idle connections, and each wait for a client's next bytes
+MAX_IDLE_CONNECTIONS = 4096
+BACKLOG = 512
+STOP_GRACE = 1.0  # seconds after the drain limit that threads get to notice that their sockets are closed
+
+log = logging.getLogger(__name__)
+
+# cheroot's type stubs leave out what its subclasses need.
+_HttpServerBase: Any = HTTPServer
+_PoolBase: Any = threadpool.ThreadPool
+_threadpool: Any = threadpool
+
+
+class DavServer:
+    """Serves ``application`` on (host, port); port 0 takes a free one, then ``port`` tells it.
+
+    ``ssl_context``: a server-side ``ssl.SSLContext``, or None for plain HTTP. ``peer_name``: for listeners that require
+    client certificates, gives the name in one (the dictionary of ``ssl.SSLSocket.getpeercert``); the name then stands
+    in the environment as ``davfs.forwarded``, and a connection without one is closed. ``threads``: how many connections
+    can be in the middle of a request at once; ``working``: how many requests work at once.
+    """
+
+    def __init__(
+        self, host: str, port: int, application: WsgiApplication, ssl_context: Any = None, *, threads: int = 128,
+        working: int = 48, peer_name: PeerName | None = None, name: str = "dav",
+    ) -> None:
+        self._name = name
+        self._http = _HttpServer((host, port), application, ssl_context, threads, working, peer_name)
+        self._thread: threading.Thread | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        return int(self._http.bind_addr[1])
+
+    def start(self) -> None:
+        """Bind and serve in threads of its own. OSError if the address cannot be had."""
+        self._http.prepare()
+        self._thread = threading.Thread(target=self._http.serve, name=f"{self._name}-accept", daemon=True)
+        self._thread.start()
+
+    def stop(self, drain_s: float = 10.0) -> None:
+        """Take no more connections, let requests in progress finish for up to ``drain_s`` seconds, then cut them."""
+        self._http.shutdown_timeout = drain_s
+        self._http.stop()
+        if self._thread:
+            self._thread.join(STOP_GRACE)
+            self._thread = None
+
+
+class _TlsAdapter:
+    """cheroot's TLS seam. No handshake here: this runs in the thread that accepts (cheroot #748)."""
+
+    def __init__(self, context: Any) -> None:
+        self.context = context
+        self.makefile = make_file
+
+    def bind(self, sock: Any) -> Any:
+        return sock
+
+    def wrap(self, sock: Any) -> tuple[Any, dict[str, Any]]:
+        return self.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False), {}
+
+
+class _HttpServer(_HttpServerBase):
+    """cheroot's server with this package's connections, gateway and pool."""
+
+    ConnectionClass = DavConnection
+    max_request_header_size = MAX_HEAD
+    request_queue_size = BACKLOG
+    timeout = IDLE_LIMIT
+    keep_alive_conn_limit = MAX_IDLE_CONNECTIONS
+
+    def __init__(
+        self, address: tuple[str, int], application: WsgiApplication, ssl_context: Any, threads: int, working: int,
+        peer_name: PeerName | None,
+    ) -> None:
+        super().__init__(address, gateway=Gateway, server_name="davfs")
+        self.application = application
+        self.peer_name = peer_name
+        self.limit = WorkLimit(working)
+        self.ssl_adapter = _TlsAdapter(ssl_context) if ssl_context is not None else None
+        self.requests = _Pool(self, min=threads, max=threads)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether connections wait for a thread."""
+        return bool(self.requests.qsize)
+
+    def process_conn(self, conn: Any) -> None:
+        """Give a connection to a thread, but not before it has sent something."""
+        if conn.announced:
+            super().process_conn(conn)
+        else:
+            conn.announced = True
+            self._connections.put(conn)
+
+    def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
+        """cheroot's messages into the log."""
+        log.log(level, "%s", msg, exc_info=traceback)
+
+
+class _Pool(_PoolBase):
+    """cheroot's threads, as daemons: a thread that will not end must not keep the process alive."""
+
+    def _spawn_worker(self) -> Any:
+        worker = _threadpool.WorkerThread(self.server)
+        worker.daemon = True
+        worker.start()
+        return worker
+
+    def stop(self, timeout: float | None = 5) -> None:
+        """End all threads; those still busy after ``timeout`` seconds have their sockets shut down."""
+        ends = time.monotonic() + (timeout or 0)
+        threads, self._threads[:] = self._threads[:], []
+        for _ in threads:
+            self._queue.put(_threadpool._SHUTDOWNREQUEST)
+        for thread in threads:
+            thread.join(max(0.0, ends - time.monotonic()))
+        busy = [thread for thread in threads if thread.is_alive()]
+        for thread in busy:
+            self._force_close(thread.conn)
+        ends = time.monotonic() + STOP_GRACE
+        for thread in busy:
+            thread.join(max(0.0, ends - time.monotonic()))

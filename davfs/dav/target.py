@@ -1,0 +1,107 @@
+"""Between URLs and paths of the drive: request targets, Destination, tags of If headers, and hrefs (RFC 3986, RFC 4918 8.3).
+
+A URL is taken apart first and unquoted then, so that ``q%3Fx`` is a name with a question mark. Pure: no WSGI in here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+from urllib.parse import quote, unquote_to_bytes, urlsplit
+
+from davfs.core.errors import DavfsError, InvalidInput
+from davfs.core.model import Path
+from davfs.core.names import check_path
+
+_SAFE = "!$'()*+,:@~"
+
+
+class OtherServer(DavfsError):
+    """The destination is on another server or volume; copy the file there with GET and PUT (RFC 4918, 9.8.5)."""
+
+    code = "other-server"
+    status = 502
+
+
+class Target(NamedTuple):
+    """What a URL names: a path in a volume, or the list of volumes (``volume`` None). ``slash``: it ended with one."""
+
+    volume: str | None
+    path: Path
+    slash: bool = False
+
+
+ROOT_TARGET = Target(None, (), True)
+
+
+def parse_target(url: str) -> Target:
+    """The target of a request: an absolute path, or an absolute URL whose server is ignored (RFC 9112, 3.2).
+
+    ``url`` holds bytes as Latin-1, as WSGI hands them on, or plain ASCII. :class:`InvalidInput` if no name of the
+    drive can be meant.
+    """
+    if url == "*":
+        return ROOT_TARGET
+    if not url.startswith("/"):
+        scheme, separator, rest = url.partition("://")
+        if not separator or not scheme.isalnum():
+            raise InvalidInput("the request target is neither an absolute path nor a URL")
+        url = "/" + rest.partition("/")[2]
+    return _parse_path(url.partition("#")[0].partition("?")[0])
+
+
+def parse_destination(header: str, hosts: Collection[str]) -> Target:
+    """The target of a Destination header: an absolute path, or a URL on one of ``hosts`` (names without ports).
+
+    Port and scheme are not compared: a reverse proxy shows others than the server sees, and all nodes serve one drive.
+    """
+    header = header.strip()
+    if header.startswith("/") and not header.startswith("//"):
+        return _parse_path(header.partition("#")[0].partition("?")[0])
+    try:
+        parts = urlsplit(header)
+        host = (parts.hostname or "").lower()
+    except ValueError:
+        raise InvalidInput("the Destination is no URL") from None
+    if not parts.scheme or not host:
+        raise InvalidInput("the Destination is neither an absolute path nor a URL")
+    if hosts and host not in hosts:
+        raise OtherServer(f"the destination is on another server ({host})")
+    return _parse_path(parts.path or "/")
+
+
+def host_name(authority: str) -> str:
+    """The name in ``name:port`` or ``[address]:port``, in lower case."""
+    authority = authority.strip().lower()
+    if authority.startswith("["):
+        return authority[1:].partition("]")[0]
+    return authority.partition(":")[0]
+
+
+def href(volume: str | None, path: Path, collection: bool) -> str:
+    """The absolute path that names a resource, quoted; collections end with a slash."""
+    if volume is None:
+        return "/"
+    parts = "/".join(quote(name, safe=_SAFE) for name in (volume, *path))
+    return f"/{parts}/" if collection else f"/{parts}"
+
+
+def quote_name(name: str) -> str:
+    """One name as a piece of an href."""
+    return quote(name, safe=_SAFE)
+
+
+def _parse_path(path: str) -> Target:
+    pieces = [_unquote(piece) for piece in path.split("/") if piece]
+    if not pieces:
+        return ROOT_TARGET
+    return Target(check_path(pieces[:1])[0], check_path(pieces[1:]), path.endswith("/"))
+
+
+def _unquote(piece: str) -> str:
+    try:
+        if "%" not in piece and piece.isascii():
+            return piece
+        return unquote_to_bytes(piece.encode("latin-1")).decode("utf-8")
+    except UnicodeError:
+        raise InvalidInput("the names in a URL must be UTF-8") from None

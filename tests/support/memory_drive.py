@@ -1,0 +1,365 @@
+"""A drive in memory: a real small tree with properties and locks behind the protocols of ``davfs.cluster.api``.
+
+For tests of the DAV side alone. One lock guards each volume; bodies are read outside of it, and published at once.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from davfs.cluster.api import Caller, Condition, Forward, LockRequest, Reader
+from davfs.core.errors import (
+    AlreadyExists,
+    Forbidden,
+    Locked,
+    LockTokenMismatch,
+    NotACollection,
+    NotFound,
+    ParentMissing,
+    PreconditionFailed,
+    VolumeNotFound,
+)
+from davfs.core.model import DIRECTORY, FILE, ROOT, DavLock, Entry, Path, VolumeInfo, VolumePolicy
+
+BLOCK = 1 << 20
+
+
+@dataclass
+class Node:
+    """A file or directory of the tree."""
+
+    entry: Entry
+    data: list[bytes] = field(default_factory=list)
+    members: dict[str, Node] = field(default_factory=dict)
+    properties: dict[str, str] = field(default_factory=dict)
+
+
+class MemoryContent:
+    """An open file."""
+
+    def __init__(self, node: Node) -> None:
+        self._entry = node.entry
+        self._data = node.data
+
+    @property
+    def entry(self) -> Entry:
+        return self._entry
+
+    def read(self, start: int, stop: int) -> Iterator[memoryview]:
+        at = 0
+        for block in self._data:
+            first, last = max(start - at, 0), min(stop - at, len(block))
+            if first < last:
+                yield memoryview(block)[first:last]
+            at += len(block)
+            if at >= stop:
+                return
+
+
+class MemoryVolume:
+    """A volume in memory. ``clock_ns`` gives the times of files."""
+
+    def __init__(self, name: str) -> None:
+        self._info = VolumeInfo(id=f"id-{name}", name=name, policy=VolumePolicy(), replicas=("node-1",))
+        self._ids = itertools.count(1)
+        self._lock = threading.RLock()
+        self._locks: dict[str, tuple[DavLock, float]] = {}
+        now = time.time_ns()
+        self._root = Node(Entry(ROOT, "", "", DIRECTORY, "", now, now))
+
+    @property
+    def info(self) -> VolumeInfo:
+        return self._info
+
+    # --- reads --------------------------------------------------------------------------------------------------------
+
+    def lookup(self, path: Path) -> Entry | None:
+        with self._lock:
+            node = self._find(path)
+            return node.entry if node else None
+
+    def children(self, path: Path) -> list[Entry]:
+        with self._lock:
+            return [node.entry for _, node in sorted(self._collection(path).members.items())]
+
+    def properties(self, entry: Entry) -> Mapping[str, str]:
+        with self._lock:
+            return dict(next((n.properties for n in self._walk(self._root) if n.entry.inode == entry.inode), {}))
+
+    def members_properties(self, path: Path) -> Mapping[str, Mapping[str, str]]:
+        with self._lock:
+            members = self._collection(path).members.values()
+            return {node.entry.inode: dict(node.properties) for node in members if node.properties}
+
+    def open(self, path: Path) -> MemoryContent:
+        with self._lock:
+            node = self._find(path)
+            if node is None:
+                raise NotFound
+            if node.entry.is_directory:
+                raise Forbidden("a collection has no content")
+            return MemoryContent(node)
+
+    def quota(self) -> tuple[int, int]:
+        with self._lock:
+            used = sum(node.entry.size for node in self._walk(self._root))
+        return used, (1 << 40) - used
+
+    # --- changes ------------------------------------------------------------------------------------------------------
+
+    def put(
+        self, path: Path, read: Reader, length: int | None, *, mtime_ns: int | None, condition: Condition, caller: Caller,
+        before_body=lambda: None,
+    ) -> tuple[Entry, bool]:
+        with self._lock:
+            self._check_put(path, condition, caller)
+        before_body()
+        data = list(iter(lambda: read(BLOCK), b""))
+        with self._lock:
+            self._check_put(path, condition, caller)
+            node = self._find(path)
+            created = node is None
+            if node is None:
+                node = self._add(path, FILE)
+            now = time.time_ns()
+            node.data = data
+            node.entry = replace(
+                node.entry, size=sum(map(len, data)), mtime_ns=now if mtime_ns is None else mtime_ns,
+                etag=f"{next(self._ids):x}-{now:x}",
+            )
+            return node.entry, created
+
+    def mkcol(self, path: Path, *, condition: Condition, caller: Caller, mtime_ns: int | None = None) -> Entry:
+        with self._lock:
+            self._check(path, condition)
+            if self._find(path):
+                raise AlreadyExists
+            self._parent(path)
+            self._unlocked(path, caller, members=True)
+            node = self._add(path, DIRECTORY)
+            if mtime_ns is not None:
+                node.entry = replace(node.entry, mtime_ns=mtime_ns)
+            return node.entry
+
+    def delete(self, path: Path, *, condition: Condition, caller: Caller) -> None:
+        with self._lock:
+            self._check(path, condition)
+            if not self._find(path):
+                raise NotFound
+            self._unlocked(path, caller, members=True, below=True)
+            self._remove(path)
+
+    def move(
+        self, source: Path, target: Path, *, overwrite: bool, condition: Condition, caller: Caller,
+        mtime_ns: int | None = None,
+    ) -> bool:
+        with self._lock:
+            self._check(source, condition)
+            node = self._find(source)
+            if node is None:
+                raise NotFound
+            self._unlocked(source, caller, members=True, below=True)
+            created = self._make_way(target, overwrite, caller)
+            self._remove(source)
+            self._attach(node, target, mtime_ns)
+            return created
+
+    def copy(
+        self, source: Path, target: Path, *, overwrite: bool, shallow: bool, condition: Condition, caller: Caller,
+        mtime_ns: int | None = None,
+    ) -> bool:
+        with self._lock:
+            self._check(source, condition)
+            node = self._find(source)
+            if node is None:
+                raise NotFound
+            created = self._make_way(target, overwrite, caller)
+            self._attach(self._clone(node, shallow), target, mtime_ns)
+            return created
+
+    def proppatch(
+        self, path: Path, sets: Mapping[str, str], removes: Collection[str], *, condition: Condition, caller: Caller,
+        mtime_ns: int | None = None,
+    ) -> None:
+        with self._lock:
+            self._check(path, condition)
+            node = self._find(path)
+            if node is None:
+                raise NotFound
+            self._unlocked(path, caller)
+            for name in removes:
+                node.properties.pop(name, None)
+            node.properties.update(sets)
+            if mtime_ns is not None:
+                node.entry = replace(node.entry, mtime_ns=mtime_ns)
+
+    # --- locks --------------------------------------------------------------------------------------------------------
+
+    def locks(self, path: Path) -> Sequence[DavLock]:
+        with self._lock:
+            return [lock for lock in self._live() if lock.covers(path)]
+
+    def locks_below(self, path: Path) -> Sequence[DavLock]:
+        with self._lock:
+            return [lock for lock in self._live() if len(lock.path) > len(path) and lock.path[: len(path)] == path]
+
+    def lock(
+        self, path: Path, request: LockRequest, *, condition: Condition, caller: Caller
+    ) -> tuple[DavLock, bool]:
+        with self._lock:
+            self._check(path, condition)
+            others = list(self.locks(path)) + (list(self.locks_below(path)) if request.infinite else [])
+            for other in others:
+                if other.exclusive or request.exclusive:
+                    raise Locked("a lock is in the way", path=other.path)
+            node = self._find(path)
+            if node is None:
+                self._parent(path)
+                self._unlocked(path, caller, members=True)
+                node = self._add(path, FILE)
+                node.entry = replace(node.entry, etag=f"{next(self._ids):x}")
+                created = True
+            else:
+                created = False
+            lock = DavLock(
+                request.token, path, request.infinite, request.exclusive, request.owner, request.principal,
+                request.timeout_s,
+            )
+            self._locks[lock.token] = (lock, time.monotonic() + lock.timeout_s)
+            return lock, created
+
+    def refresh_lock(self, path: Path, token: str, timeout_s: int, *, caller: Caller) -> DavLock:
+        with self._lock:
+            if not any(lock.token == token for lock in self.locks(path)):
+                raise PreconditionFailed
+            lock = replace(self._locks[token][0], timeout_s=timeout_s)
+            self._locks[token] = (lock, time.monotonic() + timeout_s)
+            return lock
+
+    def unlock(self, path: Path, token: str, *, caller: Caller) -> None:
+        with self._lock:
+            lock = next((lock for lock in self.locks(path) if lock.token == token), None)
+            if lock is None:
+                raise LockTokenMismatch
+            if lock.principal != caller.principal:
+                raise Forbidden("the lock is somebody else's")
+            del self._locks[token]
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _find(self, path: Path) -> Node | None:
+        node = self._root
+        for name in path:
+            found = node.members.get(name)
+            if found is None:
+                return None
+            node = found
+        return node
+
+    def _collection(self, path: Path) -> Node:
+        node = self._find(path)
+        if node is None:
+            raise NotFound
+        if not node.entry.is_directory:
+            raise NotACollection
+        return node
+
+    def _parent(self, path: Path) -> Node:
+        node = self._find(path[:-1])
+        if node is None:
+            raise ParentMissing
+        if not node.entry.is_directory:
+            raise NotACollection
+        return node
+
+    def _walk(self, node: Node) -> Iterator[Node]:
+        yield node
+        for member in node.members.values():
+            yield from self._walk(member)
+
+    def _check(self, path: Path, condition: Condition) -> None:
+        condition(self.lookup(path))
+
+    def _check_put(self, path: Path, condition: Condition, caller: Caller) -> None:
+        self._check(path, condition)
+        self._parent(path)
+        self._unlocked(path, caller, members=self._find(path) is None)
+
+    def _unlocked(self, path: Path, caller: Caller, *, members: bool = False, below: bool = False) -> None:
+        """Raise Locked unless a token was submitted for every locked resource that changes."""
+        places = [self.locks(path)]
+        if members:  # a member of the parent appears or goes
+            places.append(self.locks(path[:-1]))
+        if below:
+            places.extend([lock] for lock in self.locks_below(path))
+        for locks in places:
+            if locks and not any(lock.token in caller.lock_tokens for lock in locks):
+                raise Locked("a lock is in the way", path=locks[0].path)
+
+    def _live(self) -> list[DavLock]:
+        now = time.monotonic()
+        self._locks = {token: (lock, ends) for token, (lock, ends) in self._locks.items() if ends > now}
+        return [lock for lock, _ in self._locks.values()]
+
+    def _add(self, path: Path, kind: str) -> Node:
+        parent = self._parent(path)
+        now = time.time_ns()
+        node = Node(Entry(f"{next(self._ids):x}", parent.entry.inode, path[-1], kind, "", now, now))
+        parent.members[path[-1]] = node
+        return node
+
+    def _remove(self, path: Path) -> None:
+        del self._parent(path).members[path[-1]]
+        for lock in [*self.locks_below(path), *(lock for lock in self._live() if lock.path == path)]:
+            self._locks.pop(lock.token, None)
+
+    def _make_way(self, target: Path, overwrite: bool, caller: Caller) -> bool:
+        self._parent(target)
+        there = self._find(target) is not None
+        if there and not overwrite:
+            raise PreconditionFailed("something is at the destination")
+        self._unlocked(target, caller, members=not there, below=there)
+        if there:
+            # What is overwritten goes, but a lock on its name stays (RFC 4918, 7.5): it is the name that is locked.
+            del self._parent(target).members[target[-1]]
+        return not there
+
+    def _attach(self, node: Node, target: Path, mtime_ns: int | None) -> None:
+        parent = self._parent(target)
+        entry = replace(node.entry, parent=parent.entry.inode, name=target[-1])
+        node.entry = entry if mtime_ns is None else replace(entry, mtime_ns=mtime_ns)
+        parent.members[target[-1]] = node
+
+    def _clone(self, node: Node, shallow: bool) -> Node:
+        members = {} if shallow else {name: self._clone(member, False) for name, member in node.members.items()}
+        entry = replace(node.entry, inode=f"{next(self._ids):x}", created_ns=time.time_ns())
+        if not entry.is_directory:
+            entry = replace(entry, etag=f"{next(self._ids):x}-c")
+        return Node(entry, node.data, members, dict(node.properties))
+
+
+class MemoryDrive:
+    """A drive of volumes in memory, all held by this one node."""
+
+    def __init__(self, *names: str) -> None:
+        self._volumes = {name: MemoryVolume(name) for name in names}
+
+    @property
+    def node(self) -> str:
+        return "node-1"
+
+    def volumes(self) -> list[VolumeInfo]:
+        return [volume.info for volume in self._volumes.values()]
+
+    def create_volume(self, name: str, policy: VolumePolicy) -> VolumeInfo:
+        self._volumes[name] = MemoryVolume(name)
+        return self._volumes[name].info
+
+    def route(self, volume: str, *, forwarded: bool, avoid: Forward | None = None) -> MemoryVolume | Forward:
+        if volume not in self._volumes:
+            raise VolumeNotFound(f"there is no volume {volume!r}")
+        return self._volumes[volume]
