@@ -130,6 +130,16 @@ def client_context(authority: Path, cert: Path, key: Path) -> ssl.SSLContext:
     return context
 
 
+def public_context(cert: Path, key: Path) -> ssl.SSLContext:
+    """TLS for the listener that people's clients reach: the server's own certificate, none asked of clients."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(cert, key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"cannot use the certificate {cert} with the key {key}: {error}") from error
+    return context
+
+
 def peer_name(certificate: dict[str, Any] | None) -> str | None:
     """The node's name in a verified certificate (as ``SSLSocket.getpeercert()`` gives it), None without one."""
     for part in (certificate or {}).get("subject", ()):

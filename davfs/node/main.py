@@ -1,0 +1,195 @@
+"""The composition root: builds a node from its configuration, runs it, and takes it down in order.
+
+The one place where all layers meet. Nothing here decides anything about files or volumes.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from contextlib import ExitStack
+from typing import Any
+
+from davfs.cluster.expiry import Expiry
+from davfs.cluster.fetcher import Fetcher
+from davfs.cluster.gateway import Gateway
+from davfs.cluster.replicas import Replicas
+from davfs.cluster.service import Service
+from davfs.cluster.site import Site, Timing
+from davfs.cluster.threads import ThreadRuntime, ThreadSignal
+from davfs.consensus.raft import RaftNode
+from davfs.core.cluster_state import ClusterState
+from davfs.core.errors import ConfigError, DavfsError
+from davfs.crdt.documents import AutomergeDocuments
+from davfs.dav.application import DavApplication
+from davfs.dav.authenticator import Authenticator
+from davfs.dav.request import DavSettings
+from davfs.dav.server import DavServer
+from davfs.node.admin import Admin
+from davfs.node.clock import BootClock, SystemRandom
+from davfs.node.config import NodeConfig
+from davfs.node.join import Joining
+from davfs.rpc.certs import NodeIdentity, load_identity, peer_name, public_context
+from davfs.rpc.client import RpcClient
+from davfs.rpc.forward import Forwarder
+from davfs.rpc.frames import HttpFrameNetwork
+from davfs.rpc.server import RpcServer
+from davfs.storage.chunk_store import DiskChunkStore
+from davfs.storage.data_dir import DataDirectory
+from davfs.storage.raft_journal import RaftJournal
+from davfs.storage.replica_db import ReplicaDb
+
+log = logging.getLogger(__name__)
+
+SWITCH_INTERVAL_S = 0.002
+"""Raft's tick thread shares the interpreter with the requests' threads: none may keep it for long (section 3)."""
+
+MOST_VOTERS = 7
+
+
+def serve(config: NodeConfig, stop: threading.Event) -> int:
+    """Run a node until ``stop`` is set; 0, or 1 with the reason logged when it could not run or had to end."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    with ExitStack() as stack:
+        node = Node(config, stack)
+        node.start(stop)
+        stop.wait()
+        log.info("stopping")
+    return 1 if node.failure else 0
+
+
+class Node:
+    """One node's parts. Everything that must be closed is on ``stack``, in the order in which it was opened."""
+
+    def __init__(self, config: NodeConfig, stack: ExitStack) -> None:
+        if len(config.cluster.nodes) > MOST_VOTERS:
+            raise ConfigError(f"{config.file}: cluster.nodes: at most {MOST_VOTERS} nodes are possible so far")
+        self.config = config
+        self.failure = ""
+        self._stack = stack
+        self._members = {member.name: member for member in config.cluster.nodes}
+        self._identity = self._load_identity()
+        directory = DataDirectory(config.data, config.name)
+        stack.callback(directory.close)
+        self.client = RpcClient(self._identity, lambda name: self._member(name).rpc)
+        stack.callback(self.client.close)
+
+        self.state = ClusterState()
+        network = HttpFrameNetwork(self._identity, lambda name: self._member(name).rpc)
+        self.raft = RaftNode(config.name, self._members, RaftJournal(directory.raft / "journal.db"), self.state, network)
+        stack.callback(self.raft.close)
+        self.runtime = ThreadRuntime(config.name, self.client, self.raft.submit)
+        stack.callback(self.runtime.close)
+
+        self.site = self._make_site(directory)
+        self.fetcher = Fetcher(self.site)
+        self.replicas = Replicas(self.site, self.fetcher)
+        stack.callback(self.replicas.stop)
+        self.gateway = Gateway(self.site, self.replicas, self.runtime)
+        self.service = Service(self.site, self.replicas)
+        self.runtime.handlers = self.service.handlers
+        self.admin = Admin(config, self.state, self.raft, self.gateway.create_volume, self.site.request_id)
+
+        host, port = config.rpc.listen
+        self.rpc = RpcServer(
+            host, port, self._identity, self._handlers(), network.deliver, config.limits.rpc_threads
+        )
+        self.expiry = Expiry(self.site, lambda: self.raft.is_leader, lambda: self.raft.term)
+        self.joining = Joining(config, self.client, self.runtime, self.site)
+
+    def _make_site(self, directory: DataDirectory) -> Site:
+        applied = ThreadSignal()
+        self.raft.on_applied(applied.notify)
+        return Site(
+            node=self.config.name,
+            clock=BootClock(),
+            random=SystemRandom(),
+            state=self.state,
+            applied=applied,
+            chunks=DiskChunkStore(directory.chunks),
+            documents=AutomergeDocuments(),
+            open_store=lambda volume: ReplicaDb(directory.volume_database(volume)),
+            make_signal=ThreadSignal,
+            up=self._up,
+            timing=Timing(ttl=self.config.cluster.token_ttl),
+        )
+
+    def _up(self, name: str) -> bool:
+        """Whether a node answers, as far as is known: Raft's messages and the last connects reach it."""
+        return name == self.config.name or (self.client.up(name) and name in self.raft.connected_peers)
+
+    def _member(self, name: str) -> Any:
+        try:
+            return self._members[name]
+        except KeyError:
+            raise ConfigError(f"there is no node {name!r} in the configuration") from None
+
+    def _load_identity(self) -> NodeIdentity:
+        files = self.config.rpc
+        identity = load_identity(files.ca, files.cert, files.key)
+        if identity.name != self.config.name:
+            raise ConfigError(f"{files.cert} is the certificate of {identity.name!r}, not of {self.config.name!r}")
+        return identity
+
+    def _handlers(self) -> dict[str, Any]:
+        def of(method: str) -> Any:
+            return lambda peer, args, blob: self.runtime.handle(method, peer, args, blob)
+
+        return {method: of(method) for method in self.service.handlers} | dict(self.admin.handlers())
+
+    # --- start ------------------------------------------------------------------------------------------------------
+
+    def start(self, stop: threading.Event) -> None:
+        """Open all listeners and start the background tasks."""
+
+        def fail(reason: str) -> None:
+            log.error("%s", reason)
+            self.failure = reason
+            stop.set()
+
+        self.joining.check_peers()
+        self.rpc.start()
+        self._stack.callback(self.rpc.stop)
+        runtime = self.runtime
+        runtime.start(self.joining.run(fail), "join")
+        runtime.start(self.replicas.keep(), "replicas")
+        runtime.start(self.fetcher.run(), "fetch")
+        runtime.start(self.expiry.run(), "expire")
+        runtime.start(self.gateway.keep_tokens(), "tokens")
+        for ended in (self.fetcher.stop, self.expiry.stop, self.joining.stop):
+            self._stack.callback(ended)
+        # Last to open and first to close: no request may find a part missing.
+        self._stack.callback(self._release)
+        self._start_dav()
+        log.info("serving %s", self.config.member.dav)
+
+    def _start_dav(self) -> None:
+        config = self.config
+        forwarder = Forwarder(self._identity, lambda name: self._member(name).forward)
+        self._stack.callback(forwarder.close)
+        users = {} if config.dav.anonymous else {user.name: user.password for user in config.dav.users}
+        application = DavApplication(
+            self.gateway,
+            DavSettings(ttl_s=config.cluster.token_ttl, external_names=config.dav.external_names),
+            forwarder,
+            Authenticator(users),
+        )
+        limits = config.limits
+        public_tls = public_context(config.dav.cert, config.dav.key) if config.dav.cert and config.dav.key else None
+        forwarded = DavServer(
+            *config.forward.listen, application, self._identity.server,
+            threads=limits.forward_threads, working=limits.working_requests, peer_name=peer_name, name="forward",
+        )  # fmt: skip
+        public = DavServer(
+            *config.dav.listen, application, public_tls, threads=limits.dav_threads, working=limits.working_requests
+        )
+        for server in (forwarded, public):
+            server.start()
+            self._stack.callback(server.stop)
+
+    def _release(self) -> None:
+        try:
+            self.gateway.stop()
+        except DavfsError as error:
+            log.warning("a volume could not be freed and expires instead: %s", error)
