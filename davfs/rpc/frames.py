@@ -20,6 +20,7 @@ from davfs.rpc.pool import Resolve, describe, dial, resolved
 
 QUEUE_FRAMES = 4096  # frames that wait for a peer; more are dropped
 QUEUE_BYTES = 64 * 1024 * 1024  # bytes of them (one frame is taken whatever its size)
+BATCH_BYTES = 1024 * 1024  # bytes that are written at once, when as much waits
 CONNECT_LIMIT = 1.0  # seconds
 WRITE_LIMIT = 5.0  # seconds that a peer may take nothing before its connection is given up
 BACKOFF_FIRST = 0.05  # seconds in which frames are dropped after a failed connect, doubled up to ...
@@ -92,7 +93,7 @@ class _Sender:
         self._not_before = 0.0  # no connect before this time
         self._backoff = BACKOFF_FIRST
         self._closed = False
-        self._stream: Stream | None = None  # touched by the thread alone
+        self._stream: Stream | None = None  # set by the thread alone
         self._thread = threading.Thread(target=self._run, name=f"frames-to-{node}", daemon=True)
         self._thread.start()
 
@@ -109,7 +110,7 @@ class _Sender:
             self._queue.append(frame)
             self._queued_bytes += len(frame)
             if len(self._queue) == 1:
-                self._wake.notify()
+                self._wake.notify()  # a thread that does not wait looks at the queue by itself
             return True
 
     def close(self) -> None:
@@ -117,6 +118,9 @@ class _Sender:
             self._closed = True
             self._queue.clear()
             self._wake.notify()
+            stream = self._stream
+        if stream is not None:
+            stream.cut()  # a write that waits for the peer ends
 
     def join(self, limit: float) -> None:
         self._thread.join(limit)
@@ -144,9 +148,11 @@ class _Sender:
                 self._wake.wait()
             if self._closed:
                 return None
-            frames = list(self._queue)
-            self._queue.clear()
-            self._queued_bytes = 0
+            frames, size = [], 0
+            while self._queue and size < BATCH_BYTES:
+                frames.append(self._queue.popleft())
+                size += len(frames[-1])
+            self._queued_bytes -= size
             return frames
 
     def _write(self, frames: list[bytes]) -> None:

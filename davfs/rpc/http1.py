@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import select
+import socket
 import ssl
 import time
 from collections.abc import Sequence
@@ -60,6 +61,12 @@ class Stream:
         if self.has_data():
             return True
         return bool(self._hears.poll(timeout * 1000))
+
+    def cut(self) -> None:
+        """End the connection from another thread; whoever reads or writes it then finds out. Never raises."""
+        with contextlib.suppress(OSError, ValueError):
+            # Not SSLSocket.shutdown: that would take the TLS object away from under the thread that uses it.
+            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close without a word. Never raises."""

@@ -32,7 +32,8 @@ class NodeTlsAdapter(Adapter):
         self.context = identity.server
 
     def bind(self, sock: socket.socket) -> socket.socket:
-        """Nothing to do for the listening socket."""
+        """Prepare the listening socket: a restarted node takes its port back at once."""
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # cheroot forgets it for port 0
         return sock
 
     def wrap(self, sock: socket.socket) -> tuple[ssl.SSLSocket, dict[str, Any]]:

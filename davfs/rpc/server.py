@@ -88,9 +88,18 @@ class RpcServer:
         if self._thread is None:
             return
         self._server.hang_up(limit)
+        # cheroot's accept loop looks at its stop flag when something happens, or every expiration_interval.
+        waker = threading.Timer(0.01, self._knock)
+        waker.start()
         self._server.stop()
+        waker.join(limit)
         self._thread.join(limit)
         self._thread = None
+
+    def _knock(self) -> None:
+        host, port = self._server.bind_addr[:2]
+        with contextlib.suppress(OSError):
+            socket.create_connection((host, port), timeout=1.0).close()
 
 
 class _Server(HTTPServer):
@@ -98,6 +107,7 @@ class _Server(HTTPServer):
 
     nodelay = True
     request_queue_size = 128
+    expiration_interval = 2.0  # seconds between looks for idle connections to close
 
     def __init__(self, rpc: RpcServer, address: tuple[str, int], adapter: NodeTlsAdapter, max_threads: int) -> None:
         super().__init__(address, gateway=None, minthreads=max_threads, maxthreads=max_threads)
@@ -274,6 +284,7 @@ class _Connection(NodeConnection):
         try:
             self.stream.deadline = time.monotonic() + 2.0
             self.stream.send(_error_reply(refusal.status, refusal.error, close=True))
+            socket.socket.shutdown(self.socket, socket.SHUT_WR)  # a peer that waits for the end has it
             sink = memoryview(bytearray(64 * 1024))
             left = DRAIN_LIMIT
             while left > 0 and self.stream.readable(0.2):
@@ -313,9 +324,7 @@ class _Connection(NodeConnection):
 
     def cut(self) -> None:
         """End the connection from another thread; whoever reads or writes it then finds out."""
-        with contextlib.suppress(OSError, ValueError):
-            # Not SSLSocket.shutdown: that would take the TLS object away from under the thread that uses it.
-            socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
+        self.stream.cut()
 
     def close(self) -> None:
         """Close, unless another thread reads frames from it: that one does."""

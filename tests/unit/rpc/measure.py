@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import multiprocessing
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from cheroot.wsgi import Server as WsgiServer
+
 from davfs.rpc import certs
 from davfs.rpc.client import RpcClient
+from davfs.rpc.forward import Forwarder
+from davfs.rpc.listener import NodeConnection, NodeTlsAdapter
 from davfs.rpc.server import RpcServer
 
 SIZE = 4 * 1024 * 1024
@@ -39,6 +44,55 @@ def _serve(root: Path, pipe: Connection) -> None:
     server.stop()
 
 
+class _Connection(NodeConnection):
+    rbufsize = 256 * 1024
+
+
+def _application(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+    while environ["wsgi.input"].read(1024 * 1024):
+        pass
+    blocks = 256 if environ["REQUEST_METHOD"] == "GET" else 0
+    start("200 OK", [("Content-Length", str(blocks * 1024 * 1024))])
+    return (bytes(1024 * 1024) for _ in range(blocks))
+
+
+def _serve_wsgi(root: Path, pipe: Connection) -> None:
+    server = WsgiServer(("127.0.0.1", 0), _application, numthreads=4)
+    server.ssl_adapter = NodeTlsAdapter(_identity(root, "b"))
+    server.ConnectionClass = _Connection
+    server.prepare()
+    threading.Thread(target=server.serve, daemon=True).start()
+    pipe.send(server.bind_addr[1])
+    pipe.recv()
+    server.stop()
+
+
+def _start(serve: Callable[[Path, Connection], None], root: Path) -> tuple[int, Callable[[], None]]:
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=serve, args=(root, theirs))
+    process.start()
+
+    def stop() -> None:
+        ours.send(None)
+        process.join(10)
+
+    return ours.recv(), stop
+
+
+def _measure_forwarding(root: Path) -> None:
+    port, stop = _start(_serve_wsgi, root)
+    forwarder = Forwarder(_identity(root, "a"), lambda node: ("127.0.0.1", port))
+    small = _timed(1000, lambda: b"".join(forwarder.open("b", "PUT", "/f", [], lambda n: b"x" * n, 1000)))
+    print(f"forwarded PUT of 1 KB: p50 {small[500] * 1e6:.0f} us, p99 {small[990] * 1e6:.0f} us")
+    total, block = 256 * 1024 * 1024, bytes(256 * 1024)
+    put = _timed(5, lambda: b"".join(forwarder.open("b", "PUT", "/f", [], lambda n: block[:n], total)))
+    get = _timed(5, lambda: sum(map(len, forwarder.open("b", "GET", "/f", []))))
+    for name, times in (("PUT", put), ("GET", get)):
+        print(f"forwarded {name} of 256 MiB: {total / times[2] / 1e6:.0f} MB/s (median)")
+    forwarder.close()
+    stop()
+
+
 def _timed(rounds: int, work: Callable[[], object]) -> list[float]:
     times = []
     for _ in range(rounds):
@@ -55,10 +109,7 @@ def main() -> None:
         certs.create_authority(root)
         for name in "ab":
             certs.issue(root, name, [])
-        ours, theirs = multiprocessing.Pipe()
-        process = multiprocessing.get_context("spawn").Process(target=_serve, args=(root, theirs))
-        process.start()
-        port = ours.recv()
+        port, stop = _start(_serve, root)
         client = RpcClient(_identity(root, "a"), lambda node: ("127.0.0.1", port))
         args = {"volume": "v" * 22, "epoch": [1, 42], "token": b"x" * 32, "path": "some/where"}
         small = _timed(3000, lambda: client.call("b", "echo", args))
@@ -68,8 +119,8 @@ def main() -> None:
             times = _timed(60, lambda method=method, sent=sent: client.call("b", method, {}, sent))  # type: ignore[misc]
             print(f"{method} 4 MiB: {SIZE / times[30] / 1e6:.0f} MB/s (median), {times[30] * 1e3:.2f} ms")
         client.close()
-        ours.send(None)
-        process.join(10)
+        stop()
+        _measure_forwarding(root)
 
 
 if __name__ == "__main__":
