@@ -48,12 +48,12 @@ class Gateway:
         return sorted((volume.info() for volume in self._site.state.volumes.values()), key=lambda info: info.name)
 
     def create_volume(self, name: str, policy: VolumePolicy) -> VolumeInfo:
-        """Create a volume on as many replicas as its policy says, or as many as there are nodes if that is fewer."""
+        """Create a volume on as many replicas as its policy says; :class:`Unavailable` while fewer nodes have joined."""
         nodes = sorted(self._site.state.nodes)
         volume_id = self._site.random.token(16).hex()
-        count = min(policy.replicas, len(nodes))
-        if count == 0:
-            raise Unavailable("no node has joined yet")
+        count = policy.replicas
+        if len(nodes) < max(count, policy.copies):
+            raise Unavailable(f"only {len(nodes)} nodes have joined so far, and the policy wants more; try again")
         if policy.write_quorum > policy.copies:
             raise InvalidInput(f"write_quorum {policy.write_quorum} is more than copies {policy.copies}")
         # Each volume begins elsewhere in the ring of nodes, so that replicas spread.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from itertools import islice
 
 from davfs.cluster import changes, copying, dav_locks, files, tree
 from davfs.cluster.api import Caller, Condition, LockRequest, Reader
@@ -37,17 +38,13 @@ class HeldContent:
         if first is None:
             return
         ahead: deque[Future[memoryview]] = deque()
-        second = next(todo, None)
-        while second is not None and len(ahead) < READ_AHEAD:
-            ahead.append(self._runtime.ahead(self._file.read_span(second)))
-            second = next(todo, None) if len(ahead) < READ_AHEAD else second
-        pending = second
+        for span in islice(todo, READ_AHEAD):
+            ahead.append(self._runtime.ahead(self._file.read_span(span)))
         yield self._runtime.run(self._file.read_span(first))
         while ahead:
             data = ahead.popleft().result()
-            if pending is not None:
-                ahead.append(self._runtime.ahead(self._file.read_span(pending)))
-                pending = next(todo, None)
+            for span in islice(todo, 1):
+                ahead.append(self._runtime.ahead(self._file.read_span(span)))
             yield data
 
 
