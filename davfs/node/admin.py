@@ -121,6 +121,10 @@ class Admin:
     def volume_create(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Create a volume; ``policy`` holds what differs from the cluster's defaults."""
         policy = check_policy(self._config.cluster, args.get("policy") or {})
+        joined, wanted = sorted(self._state.nodes), max(policy.copies, policy.replicas)
+        if len(joined) < wanted:
+            # Fewer replicas than the policy promises would stay fewer: better to wait for the others to start.
+            raise Unavailable(f"the policy wants {wanted} nodes and only {len(joined)} have joined ({', '.join(joined)})")
         info = self._create_volume(_text(args, "name"), policy)
         return {"name": info.name, "id": info.id, "replicas": list(info.replicas), "policy": asdict(info.policy)}
 

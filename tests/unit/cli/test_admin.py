@@ -52,6 +52,8 @@ class Cluster:
         self.state = ClusterState()
         self.log = OneLog(self.state)
         self.ids = itertools.count()
+        for node in nodes:
+            self.state.apply((f"join {node.name}", "node_set", node.name, f"http://127.0.0.1:{node.dav_port}", "", 1.0, ""))
         self.servers = [self._serve(file) for file in self.files[:2]]
 
     def _serve(self, file: Path) -> RpcServer:
@@ -152,6 +154,13 @@ def test_volumes_are_made_shown_and_deleted(davfs: Any) -> None:
     assert "say --yes" in davfs("volume", "delete", "demo")[2]
     assert davfs("volume", "delete", "demo", "--yes")[0] == 0
     assert json.loads(davfs("volume", "list", "--json")[1]) == []
+
+
+def test_a_volume_is_not_made_before_its_replicas_have_joined(cluster: Cluster, davfs: Any) -> None:
+    cluster.state.nodes = {name: info for name, info in cluster.state.nodes.items() if name != "node-3"}
+    code, _, err = davfs("volume", "create", "demo")
+    assert (code, "wants 3 nodes and only 2 have joined (node-1, node-2)" in err) == (1, True)
+    assert davfs("volume", "create", "demo", "--copies", "2", "--replicas", "1")[0] == 0
 
 
 def test_a_token_by_hand_is_granted_refreshed_and_freed(cluster: Cluster, davfs: Any) -> None:
