@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from pysyncobj.config import FAIL_REASON
 from pysyncobj.node import Node
 
 from davfs.consensus.journal import DurableJournal
+from davfs.consensus.prevote import Canvass, approves
 from davfs.consensus.snapshots import Assembly, Parcel, Snapshots
 from davfs.consensus.timing import RaftTiming
 from davfs.consensus.transport import FrameTransport
@@ -61,6 +63,10 @@ class Engine(SyncObj):
         self._snapshots = Snapshots(journal, callbacks.dump)
         self._assembly = Assembly()
         self._votes: set[tuple[str, int]] = set()
+        self._canvass = Canvass(len(transport.nodes) + 1)
+        self._leader_heard_at = float("-inf")
+        self._queue_lock = threading.Lock()
+        self._closed = False
         self._gathering = False
         self._send_due = False
         self._ticked_at = time.monotonic()
@@ -116,7 +122,9 @@ class Engine(SyncObj):
 
     def propose(self, kind: bytes, command: bytes, done: Done) -> None:
         """Queue an entry (any thread). ``done`` is called at most once, on the tick thread, and maybe never."""
-        self._applyCommand(kind + command, done)
+        with self._queue_lock:  # or PySyncObj's pipe could be closed, and its number be another file's
+            if not self._closed:
+                self._applyCommand(kind + command, done)
 
     def tick(self) -> None:
         """One turn of the loop, including a wait of at most ``timing.tick`` for something to do."""
@@ -124,6 +132,8 @@ class Engine(SyncObj):
         if now - self._ticked_at > self._timing.election_min / 2:
             # This process was paused or starved: others may have been heard of but not yet handled. Look first.
             self._SyncObj__raftElectionDeadline = now + self._election_delay()
+        elif self._election_is_due(now):
+            self._ask_for_election(now)
         if self.broken is not None:
             raise self.broken
         self._onTick(self._timing.tick)
@@ -135,6 +145,8 @@ class Engine(SyncObj):
 
     def close(self) -> None:
         """Close journal and pipes; the tick thread has ended."""
+        with self._queue_lock:
+            self._closed = True
         self._doDestroy()
         notifier = self._SyncObj__pipeNotifier  # PySyncObj never closes its pipe
         os.close(notifier._PipeNotifier__pipeR)
@@ -182,12 +194,49 @@ class Engine(SyncObj):
     def _election_delay(self) -> float:
         return random.uniform(self._timing.election_min, self._timing.election_max)  # noqa: S311  not a secret
 
+    # --- elections ----------------------------------------------------------------------------------------------------
+
+    def _election_is_due(self, now: float) -> bool:
+        """Whether PySyncObj would start an election now that nobody has agreed to yet."""
+        deadline = self._SyncObj__raftElectionDeadline
+        # 0: a majority agreed, or the leader hands over.
+        return 0 < deadline < now and not self._isLeader() and bool(self._transport.nodes)
+
+    def _ask_for_election(self, now: float) -> None:
+        self._SyncObj__raftElectionDeadline = now + self._election_delay()
+        last = self._journal.last
+        question = {
+            "type": "pre_vote",
+            "round": self._canvass.begin(),
+            "last_log_index": last.index,
+            "last_log_term": last.term,
+        }
+        for node in self._transport.nodes:
+            self._transport.send(node, question)
+
+    def _on_pre_vote(self, node: Node, message: Message) -> None:
+        last = self._journal.last
+        if approves(
+            (last.term, last.index),
+            (message["last_log_term"], message["last_log_index"]),
+            leads=self._isLeader(),
+            silent_for=time.monotonic() - self._leader_heard_at,
+            patience=self._timing.election_min * 0.7,
+        ):
+            self._transport.send(node, {"type": "pre_vote_response", "round": message["round"]})
+
+    def _on_pre_vote_response(self, node: Node, message: Message) -> None:
+        if self._canvass.approve(node.id, message["round"]) and not self._isLeader():
+            self._SyncObj__raftElectionDeadline = 0
+
     # --- messages ---------------------------------------------------------------------------------------------------
 
     def _SyncObj__onMessageReceived(self, node: Node, message: Message) -> None:
         """Rules of Raft that PySyncObj leaves out, before its own handling."""
         admit = {
             "append_entries": self._admit_append,
+            "pre_vote": self._on_pre_vote,
+            "pre_vote_response": self._on_pre_vote_response,
             "response_vote": self._admit_vote,
             "next_node_idx": self._admit_next_index,
             "apply_command": self._admit_command,
@@ -246,6 +295,7 @@ class Engine(SyncObj):
         """
         if message["term"] < self._SyncObj__raftCurrentTerm:
             return None
+        self._leader_heard_at = time.monotonic()
         if "serialized" in message:
             return self._admit_snapshot_part(node, message)
         previous: int | None = message["prevLogIdx"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -29,7 +30,9 @@ log = logging.getLogger(__name__)
 MAX_QUEUED_FRAMES = 20_000
 """More than that and frames are dropped, which ends their session; Raft asks again."""
 
-_NEEDS_NO_FLUSH = {"append_entries", "apply_command", "apply_command_response", "timeout_now"}
+_NEEDS_NO_FLUSH = frozenset(
+    {"append_entries", "apply_command", "apply_command_response", "timeout_now", "pre_vote", "pre_vote_response"}
+)
 """These promise nothing: a leader may send entries before it holds them durably, it only may not count itself yet."""
 
 
@@ -53,6 +56,7 @@ class FrameTransport(Transport):
         self._read_end, self._write_end = os.pipe()
         os.set_blocking(self._read_end, False)
         os.set_blocking(self._write_end, False)
+        self._wake_lock = threading.Lock()
         self._woken = False
         self._closed = False
         self._warned: set[str] = set()
@@ -86,10 +90,13 @@ class FrameTransport(Transport):
 
     def wake(self) -> None:
         """End the tick thread's wait."""
-        if not self._woken and not self._closed:
-            self._woken = True
-            with contextlib.suppress(OSError):
-                os.write(self._write_end, b"\0")
+        if self._woken:
+            return
+        with self._wake_lock:  # or the pipe could be closed, and its number be another file's, before the write
+            if not self._closed:
+                self._woken = True
+                with contextlib.suppress(BlockingIOError):
+                    os.write(self._write_end, b"\0")
 
     # --- what PySyncObj calls ---------------------------------------------------------------------------------------
 
@@ -103,10 +110,11 @@ class FrameTransport(Transport):
         return self._send_now(node.id, message)
 
     def destroy(self) -> None:
-        self._closed = True
-        for end in (self._read_end, self._write_end):
-            with contextlib.suppress(OSError):
-                os.close(end)
+        with self._wake_lock:
+            if not self._closed:
+                self._closed = True
+                os.close(self._read_end)
+                os.close(self._write_end)
 
     # --- tick thread ------------------------------------------------------------------------------------------------
 

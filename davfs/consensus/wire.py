@@ -67,6 +67,8 @@ _OPTIONAL_INT = (int, type(None))
 _REQUIRED: dict[str, dict[str, tuple[type, ...]]] = {
     "request_vote": {"term": _INT, "last_log_index": _INT, "last_log_term": _INT},
     "response_vote": {"term": _INT},
+    "pre_vote": {"round": _INT, "last_log_index": _INT, "last_log_term": _INT},
+    "pre_vote_response": {"round": _INT},
     "append_entries": {"term": _INT, "commit_index": _INT},
     "next_node_idx": {"term": _INT, "next_node_idx": _INT, "reset": (bool,), "success": (bool,)},
     "apply_command": {"command": (bytes,)},

@@ -16,6 +16,7 @@ import msgpack
 
 from davfs.consensus.raft import RaftNode
 from davfs.consensus.timing import RaftTiming
+from davfs.core.ports import FrameNetwork
 from davfs.storage.raft_journal import RaftJournal
 
 
@@ -132,11 +133,19 @@ class Port:
 class Cluster:
     """``size`` members with journals under ``directory``."""
 
-    def __init__(self, directory: Path, size: int = 3, timing: RaftTiming | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        size: int = 3,
+        timing: RaftTiming | None = None,
+        seed: int = 0,
+        network: Callable[[str], FrameNetwork] | None = None,
+    ) -> None:
         self.directory = directory
         self.names = [f"node-{number}" for number in range(1, size + 1)]
         self.timing = timing or RaftTiming()
         self.hub = Hub(seed)
+        self._network = network or self.hub.port
         self.machines: dict[str, Ledger] = {}
         self.nodes: dict[str, RaftNode] = {}
         self.leaders: dict[int, set[str]] = {}
@@ -146,7 +155,7 @@ class Cluster:
     def start(self, name: str) -> RaftNode:
         self.machines[name] = Ledger()
         store = RaftJournal(self.directory / name / "raft.db")
-        node = RaftNode(name, self.names, store, self.machines[name], self.hub.port(name), self.timing)
+        node = RaftNode(name, self.names, store, self.machines[name], self._network(name), self.timing)
         node.on_leadership(lambda term, leads: self.leaders.setdefault(term, set()).add(name) if leads else None)
         self.nodes[name] = node
         return node

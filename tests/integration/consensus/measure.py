@@ -1,6 +1,7 @@
 """Prints commit latency, fail-over time and idle CPU of three members: ``python tests/integration/consensus/measure.py``.
 
-All three share this process (and its GIL) and a network in memory, so that the figures are Raft's and the journal's own.
+All three share this process and its GIL. With ``--http`` they speak HTTP and mutual TLS as in production; without, a network
+in memory, so that the figures are Raft's and the journal's own.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from tests.integration.consensus.cluster import Cluster
+from tests.integration.consensus.over_http import HttpWires
 
 
 def latencies(cluster: Cluster, name: str, count: int) -> list[float]:
@@ -66,7 +68,8 @@ def failover(cluster: Cluster, rounds: int) -> list[float]:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
-        cluster = Cluster(Path(directory))
+        http = "--http" in sys.argv
+        cluster = Cluster(Path(directory), network=HttpWires(Path(directory) / "ca").port if http else None)
         try:
             leader = cluster.leader().name
             follower = next(name for name in cluster.names if name != leader)

@@ -17,6 +17,7 @@ from davfs.consensus.timing import RaftTiming
 from davfs.core.errors import ConsensusUnavailable, InvalidInput, StorePoisoned
 from davfs.core.raft_log import LogChange
 from tests.integration.consensus.cluster import Cluster, Ledger
+from tests.integration.consensus.over_http import HttpWires
 
 COMPACTING = RaftTiming(compact_entries=20)
 
@@ -74,6 +75,22 @@ def test_the_others_go_on_when_the_leader_dies_and_it_catches_up_when_it_returns
     cluster.start(first)
     cluster.settle(["before", "after"])
     one_leader_a_term(cluster)
+
+
+def test_over_http_and_tls(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, timing=COMPACTING, network=HttpWires(tmp_path / "ca").port)
+    try:
+        first = cluster.leader().name
+        requests = [f"r{number}" for number in range(50)]
+        for number, request in enumerate(requests):
+            cluster.nodes[cluster.names[number % 3]].submit((request, b"x" * 20_000), 5)
+        cluster.stop(first)
+        next(iter(cluster.nodes.values())).submit(("after", 1), 10)
+        cluster.start(first)
+        cluster.settle([*requests, "after"])
+        one_leader_a_term(cluster)
+    finally:
+        cluster.close()
 
 
 def test_a_graceful_stop_hands_over(cluster: Cluster) -> None:
@@ -143,6 +160,21 @@ def test_a_member_that_was_away_gets_a_snapshot(cluster: Cluster) -> None:
     cluster.stop(away)
     cluster.start(away)
     cluster.settle(requests)
+
+
+@pytest.mark.parametrize("cluster", [{"size": 5}], indirect=True)
+def test_a_minority_that_was_cut_off_does_not_disturb_the_leader_when_it_returns(cluster: Cluster) -> None:
+    leader = cluster.leader()
+    term = leader.term
+    minority = [name for name in cluster.names if name != leader.name][:2]
+    rest = [name for name in cluster.names if name not in minority]
+    cluster.hub.cut = {pair for one in minority for other in rest for pair in ((one, other), (other, one))}
+    leader.submit(("meanwhile", 1), 5)
+    time.sleep(2.5)  # several times the longest election time-out
+    cluster.heal()
+    cluster.settle(["meanwhile"])
+    assert leader.is_leader
+    assert {node.term for node in cluster.nodes.values()} == {term}
 
 
 def test_wait_applied_and_callbacks(cluster: Cluster) -> None:
