@@ -21,6 +21,10 @@ _ENTRY = f"SELECT {_COLUMNS} FROM entry WHERE inode = ?"
 _CHILD = f"SELECT {_COLUMNS} FROM entry WHERE parent = ? AND name = ? ORDER BY version DESC LIMIT 1"
 _CHILDREN = f"SELECT {_COLUMNS} FROM entry WHERE parent = ? ORDER BY name, version"
 
+_MEMBERS_PROPERTIES = (
+    "SELECT p.inode, p.name, p.xml FROM entry e CROSS JOIN property p ON p.inode = e.inode WHERE e.parent = ?"
+)
+
 
 class SqliteIndexView:
     """Port: :class:`davfs.core.ports.IndexView`. For one thread, while its transaction lasts."""
@@ -73,6 +77,13 @@ class SqliteIndexView:
         """Clark name -> (version, XML) of the dead properties."""
         rows = self._db.execute("SELECT name, version, xml FROM property WHERE inode = ?", (inode,))
         return {name: (version, xml) for name, version, xml in rows}
+
+    def members_properties(self, parent: str) -> dict[str, dict[str, str]]:
+        """inode -> Clark name -> XML, of the members of a directory that have dead properties."""
+        found: dict[str, dict[str, str]] = {}
+        for inode, name, xml in self._db.execute(_MEMBERS_PROPERTIES, (parent,)):
+            found.setdefault(inode, {})[name] = xml
+        return found
 
     def reply(self, request_id: str) -> tuple[Any] | None:
         """What a committed record with that request id answered, in a 1-tuple; only the last 10,000 are kept."""

@@ -367,6 +367,22 @@ def test_segments_and_properties(store):
         assert view.properties(ROOT) == {}
 
 
+def test_properties_of_all_members_of_a_directory(store):
+    history = History(store)
+    history.do(
+        name("a", "v", ROOT, "a", "d"), name("b", "v", ROOT, "b"), name("c", "v", "a", "c"), name("e", "v", ROOT, "e")
+    )
+    for inode in ("a", "b", "c", ROOT):
+        history.do(*[(keys.make(keys.PROPERTY, inode, "v1", p), f"<{inode}-{p}/>") for p in ("{x}p", "{x}q")])
+    with store.view() as view:
+        assert view.members_properties(ROOT) == {
+            "a": {"{x}p": "<a-{x}p/>", "{x}q": "<a-{x}q/>"},
+            "b": {"{x}p": "<b-{x}p/>", "{x}q": "<b-{x}q/>"},
+        }
+        assert view.members_properties("a") == {"c": {"{x}p": "<c-{x}p/>", "{x}q": "<c-{x}q/>"}}
+        assert view.members_properties("b") == {}
+
+
 # --- threads and ends ---------------------------------------------------------------------------------------------------
 
 
