@@ -6,7 +6,6 @@ Errors of SQLite pass through as they come: whoever made the view translates the
 from __future__ import annotations
 
 import sqlite3
-from itertools import starmap
 from typing import Any
 
 import msgpack
@@ -20,6 +19,10 @@ _ENTRY = f"SELECT {_COLUMNS} FROM entry WHERE inode = ?"
 # Names are unique in a strict volume; until two histories are merged, the later of two of one name has it.
 _CHILD = f"SELECT {_COLUMNS} FROM entry WHERE parent = ? AND name = ? ORDER BY version DESC LIMIT 1"
 _CHILDREN = f"SELECT {_COLUMNS} FROM entry WHERE parent = ? ORDER BY name, version"
+
+_MEMBERS_PROPERTIES = (
+    "SELECT p.inode, p.name, p.xml FROM entry e CROSS JOIN property p ON p.inode = e.inode WHERE e.parent = ?"
+)
 
 _MEMBERS_PROPERTIES = (
     "SELECT p.inode, p.name, p.xml FROM entry e CROSS JOIN property p ON p.inode = e.inode WHERE e.parent = ?"
@@ -54,7 +57,7 @@ class SqliteIndexView:
 
     def children(self, parent: str) -> list[Entry]:
         """The entries of a directory, sorted by name."""
-        return list(starmap(Entry, self._db.execute(_CHILDREN, (parent,))))
+        return [Entry(*row) for row in self._db.execute(_CHILDREN, (parent,)).fetchall()]
 
     def manifest(self, inode: str) -> tuple[str, Manifest] | None:
         """(version, manifest) of a file, without the chunks of its segments."""
@@ -77,6 +80,13 @@ class SqliteIndexView:
         """Clark name -> (version, XML) of the dead properties."""
         rows = self._db.execute("SELECT name, version, xml FROM property WHERE inode = ?", (inode,))
         return {name: (version, xml) for name, version, xml in rows}
+
+    def members_properties(self, parent: str) -> dict[str, dict[str, str]]:
+        """inode -> Clark name -> XML, of the members of a directory that have dead properties."""
+        found: dict[str, dict[str, str]] = {}
+        for inode, name, xml in self._db.execute(_MEMBERS_PROPERTIES, (parent,)):
+            found.setdefault(inode, {})[name] = xml
+        return found
 
     def members_properties(self, parent: str) -> dict[str, dict[str, str]]:
         """inode -> Clark name -> XML, of the members of a directory that have dead properties."""
