@@ -41,7 +41,7 @@ CREATE TABLE entry (
     inode TEXT PRIMARY KEY, parent TEXT NOT NULL, name TEXT NOT NULL, kind TEXT NOT NULL, version TEXT NOT NULL,
     created_ns INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, size INTEGER NOT NULL, etag TEXT NOT NULL)
     STRICT, WITHOUT ROWID;
-CREATE INDEX entry_by_name ON entry (parent, name);
+CREATE INDEX entry_by_name ON entry (parent, name, version);
 CREATE TABLE manifest (
     inode TEXT PRIMARY KEY, version TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, etag TEXT NOT NULL,
     json TEXT NOT NULL) STRICT;

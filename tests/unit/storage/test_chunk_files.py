@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
+import sys
 
 import pytest
 from blake3 import blake3
 
 from davfs.core.errors import ChunkMissing, CorruptData, InvalidInput, NoSpace, StorePoisoned, Unavailable
 from davfs.storage.chunk_store import DiskChunkStore
+from davfs.storage.data_dir import DataDirectory
 from davfs.storage.files import TEMPORARY
 
 VOLUME = "v1"
@@ -204,3 +206,30 @@ def test_a_disk_that_is_really_full(tmp_path):
         store.put(VOLUME, DIGEST, DATA)  # a small one still fits
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True, timeout=10)
+
+
+def test_kill_9_leaves_whole_chunks_and_keeps_acknowledged_ones(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from blake3 import blake3\n"
+        "from davfs.storage.chunk_store import DiskChunkStore\n"
+        "store = DiskChunkStore(Path(sys.argv[1]))\n"
+        "for n in range(10**6):\n"
+        "    data = n.to_bytes(8, 'big') * 40_000\n"
+        "    digest = blake3(data).hexdigest(); store.put('v1', digest, data); print(digest, flush=True)\n"
+    )
+    with DataDirectory(tmp_path) as directory:
+        root = directory.chunks
+    writer = subprocess.Popen([sys.executable, "-c", code, str(root)], stdout=subprocess.PIPE, text=True)
+    try:
+        lines = [writer.stdout.readline() for _ in range(25)]
+    finally:
+        writer.kill()
+        rest, _ = writer.communicate(timeout=10)
+    with DataDirectory(tmp_path):
+        store = DiskChunkStore(root)
+        acknowledged = [line for line in (*lines, *rest.splitlines()) if len(line.strip()) == 64]
+        assert len(acknowledged) >= 24
+        there = names(root)
+        assert {line.strip() for line in acknowledged} <= set(there)
+        for digest in there:  # no leftovers either
+            assert len(store.get(VOLUME, digest)) == 320_000
