@@ -53,6 +53,8 @@ class Rclone:
             "RCLONE_CONFIG_DAV_TYPE": "webdav",
             "RCLONE_CONFIG_DAV_URL": self.target.url,
             "RCLONE_CONFIG_DAV_VENDOR": self.vendor,
+            # rclone starts at most one request in 10 ms; newer ones can be told otherwise, to see the server
+            "RCLONE_CONFIG_DAV_PACER_MIN_SLEEP": "100us",
         }
         if self.target.user:
             obscured = run([self.program, "obscure", self.target.password], home=self.home, timeout=20).require(
