@@ -88,6 +88,9 @@ class Gateway:
                         raise NotHolder(f"{self.node} keeps no replica of {volume}", holder=None)
                     return target
                 continue
+            if grant.address not in self._site.state.nodes:
+                who = f"a program ({grant.address})" if grant.address else "a program"
+                raise VolumeHeld(f"{volume} is held by {who}, not by a gateway", holder=grant.address)
             target = Forward(grant.address, str(grant.epoch))
             if grant.address == self.node:
                 reason = "this node is still taking the volume over"

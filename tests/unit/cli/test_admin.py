@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from davfs.cli.main import main
 from davfs.cli.remote import Remote
 from davfs.core.cluster_state import ClusterState, value_of
 from davfs.core.errors import ConsensusUnavailable
-from davfs.core.model import VolumeInfo, VolumePolicy
+from davfs.core.model import DavLock, VolumeInfo, VolumePolicy
 from davfs.node.admin import Admin
 from davfs.node.config import cluster_settings, load_config
 from davfs.node.init import ClusterPlan, NodePlan, create_cluster, free_ports
@@ -183,6 +184,16 @@ def test_a_token_by_hand_is_granted_refreshed_and_freed(cluster: Cluster, davfs:
     assert davfs("volume", "free", "demo", *bearer)[0] == 0
     assert json.loads(davfs("status", "--json")[1])["volumes"][0]["holder"] is None
     assert "epoch 0001.00000001 is not the current grant" in davfs("volume", "refresh", "demo", *bearer)[2]
+
+
+def test_a_program_waits_while_people_hold_locks(cluster: Cluster, davfs: Any) -> None:
+    davfs("volume", "create", "demo")
+    (volume,) = cluster.state.volumes.values()
+    lock = DavLock("opaquelocktoken:1", ("a.txt",), False, True, "", "anna", 600)
+    cluster.state.volumes = {volume.id: replace(volume, locks={lock.token: lock})}
+    code, _, err = davfs("volume", "assign", "demo")
+    assert (code, "people hold 1 DAV locks" in err) == (1, True)
+    assert "exclusive on /a.txt for 600 s, by anna" in davfs("volume", "show", "demo")[1]
 
 
 def test_a_change_that_two_nodes_are_asked_for_happens_once(cluster: Cluster, davfs: Any) -> None:
