@@ -67,6 +67,7 @@ class DavApplication:
     ) -> Iterable[bytes | memoryview]:
         """WSGI (PEP 3333)."""
         response = self._answer(environ)
+        log.debug("%s %s: %d", environ["REQUEST_METHOD"], environ.get("REQUEST_URI"), response.status)
         start_response(response.status_line, response.headers)
         return response.body
 

@@ -6,6 +6,7 @@ Conditions, bodies and locks are dealt with in front of it or by the provider: W
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -23,6 +24,8 @@ from davfs.dav.provider import REQUEST, VOLUME, DriveProvider
 from davfs.dav.request import Request, Response
 
 ASSETS = ":dir_browser"  # first name of the addresses of WsgiDAV's own files; no volume can be called so
+logging.getLogger("wsgidav").setLevel(logging.ERROR)  # it warns of things that are as they should be here
+
 _HIDDEN = ("HTTP_IF", "HTTP_DEPTH", "HTTP_RANGE", "HTTP_TRANSFER_ENCODING", "HTTP_EXPECT", "HTTP_DESTINATION")
 
 

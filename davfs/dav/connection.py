@@ -133,6 +133,10 @@ class DavRequest(_RequestBase):
             if not colon or not line.endswith(b"\n") or not name or name != name.strip():
                 raise ValueError("malformed header field")
             name, value = name.title(), value.strip(b" \t\r\n")
+            if b"\r" in value or b"\0" in value:
+                raise ValueError("malformed header field")
+            if b"_" in name:
+                continue  # in WSGI's environment it would pass for the field with hyphens
             if name in fields:
                 if name in _ONCE:
                     raise ValueError(f"the header field {name.decode('latin-1')} comes twice")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from davfs.cluster.api import Content, Volume
 from davfs.core.errors import Forbidden, NotFound
@@ -49,7 +49,7 @@ def get(request: Request, volume: Volume, browse: Browse) -> Response:
         ranges = parse_range(header, entry.size)
         if ranges is not None:
             return _partial(content, ranges)
-    body: Iterable[bytes | memoryview] = content.read(0, entry.size) if entry.size else ()
+    body = _begun(content.read(0, entry.size)) if entry.size else ()
     return Response(200, [*_file_headers(entry), ("Content-Length", str(entry.size))], body)
 
 
@@ -61,11 +61,24 @@ def _partial(content: Content, ranges: list[ByteRange]) -> Response:
     if len(ranges) == 1:
         one = ranges[0]
         headers += [("Content-Range", content_range(one, entry.size)), ("Content-Length", str(one.stop - one.start))]
-        return Response(206, headers, content.read(one.start, one.stop))
+        return Response(206, headers, _begun(content.read(one.start, one.stop)))
     parts = Multipart(ranges, entry.size, content_type(entry.name), secrets.token_hex(16))
     headers = [(name, value) for name, value in headers if name != "Content-Type"]
     headers += [("Content-Type", parts.content_type), ("Content-Length", str(parts.length))]
     return Response(206, headers, parts.blocks(content.read))
+
+
+def _begun(blocks: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    """The blocks, the first of them read already: what fails there is still an answer, not a broken connection."""
+    rest = iter(blocks)
+    first = next(rest, b"")
+    return _chain(first, rest)
+
+
+def _chain(first: bytes | memoryview, rest: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    yield first
+    del first  # a block is up to a whole chunk
+    yield from rest
 
 
 def _file_headers(entry: Entry) -> Headers:
