@@ -26,10 +26,12 @@ def read_chunk(site: Site, volume: str, chunk: ChunkRef) -> Protocol_[bytes]:
     """The bytes of a chunk, verified. :class:`ChunkLost` when no reachable node has a good copy."""
     bad: list[str] = []
     reasons: list[str] = []
-    for node in read_order(site, chunk.nodes):
+    order = read_order(site, chunk.nodes)
+    for node in order:
         args = {"volume": volume, "digest": chunk.digest}
+        patience = site.timing.transfer if node == order[-1] else site.timing.call
         try:
-            reply: Reply = yield Call(node, "chunk.get", args, timeout=site.timing.transfer)
+            reply: Reply = yield Call(node, "chunk.get", args, timeout=patience)
             # The store verified its own; what crossed the network is checked again.
             if len(reply.blob) != chunk.size or (node != site.node and digest_of(reply.blob) != chunk.digest):
                 raise CorruptData(f"{node} sent bytes of another digest")

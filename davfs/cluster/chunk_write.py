@@ -73,7 +73,9 @@ class Upload:
         write = ChunkWrite(number, digest_of(data), len(data), data, chosen, set(chosen))
         self._writes.append(write)
         self._open.append(write)
-        yield from self._send(write, chosen)
+        # A node that does not answer is named in the manifest all the same and fetches its copy when it is back.
+        answering = [node for node in chosen if self._site.up(node)]
+        yield from self._send(write, answering if len(answering) >= self._policy.write_quorum else chosen)
         yield from self._settle(WINDOW - 1, LINGERING)
 
     def finish(self) -> Protocol_[tuple[ChunkRef, ...]]:
@@ -121,7 +123,7 @@ class Upload:
 
     def _within(self, waiting: int, lingering: int) -> bool:
         still = [write for write in self._open if not self._has_quorum(write)]
-        slow = [write for write in self._open if self._has_quorum(write) and write.pending]
+        slow = [w for w in self._open if self._has_quorum(w) and any(map(self._site.up, tuple(w.pending)))]
         return len(still) <= waiting and len(slow) <= lingering
 
     def _has_quorum(self, write: ChunkWrite) -> bool:

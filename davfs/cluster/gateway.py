@@ -26,6 +26,9 @@ from davfs.core.model import VolumeInfo, VolumePolicy
 
 log = logging.getLogger(__name__)
 
+RECHECK_S = 1.5
+"""How long a holder that just failed a forward is avoided before it is tried again, if it answers other nodes."""
+
 
 class Gateway:
     """All volumes through one node. Thread-safe."""
@@ -69,6 +72,7 @@ class Gateway:
         """See ``api.Drive.route``."""
         timing = self._site.timing
         deadline = self._site.clock.now() + 2 * timing.ttl + 3
+        recheck = self._site.clock.now() + RECHECK_S
         reason = "nobody serves the volume right now"
         while not self._stopped and self._site.clock.now() < deadline:
             state = self._site.state.volume_named(volume)
@@ -96,8 +100,8 @@ class Gateway:
                 reason = "this node is still taking the volume over"
             elif forwarded:
                 raise NotHolder(f"{grant.address} holds {volume}", holder=grant.address)
-            elif target != avoid:
-                return target
+            elif target != avoid or (self._site.clock.now() > recheck and self._site.up(grant.address)):
+                return target  # if it failed a moment ago and answers now, it is worth another try
             else:
                 reason = f"{grant.address}, who holds it, does not answer"
             self._wait_for_change(state, deadline)

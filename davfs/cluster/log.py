@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 BATCH_BYTES = MIB
 ATTACHED_BYTES = 4 * MIB
+KEPT_BYTES = 4 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,8 @@ class HolderLog:
             reply: Reply = yield Call(
                 follower.node, "replica.seal", self._credentials.wire(), timeout=self._site.timing.call
             )
+            if follower.incarnation not in ("", reply.value["incarnation"]):
+                follower.match = 0  # another store than the one that acknowledged
             follower.incarnation = reply.value["incarnation"]
             follower.sealed = True
         previous, batch = self._batch(follower)
@@ -228,7 +231,15 @@ class HolderLog:
                 raise
             self.committed = reached
             with self._lock:
-                slowest = min(f.match for f in self.followers.by_node.values())
-                for seq in [s for s in self._tail if s <= reached and (s <= slowest or s <= reached - 1024)]:
-                    del self._tail[seq]
+                self._trim(reached)
         self.signal.notify()
+
+    def _trim(self, reached: int) -> None:
+        """Forget what is committed and sent to everyone, or too much to keep for a slow replica: it is in the log."""
+        slowest = min(f.match for f in self.followers.by_node.values())
+        kept = 0
+        for seq in sorted((s for s in self._tail if s <= reached), reverse=True):
+            pending = self._tail[seq]
+            kept += len(pending.data) + sum(len(a.data) for a in pending.attachments)
+            if seq <= slowest or kept > KEPT_BYTES:
+                del self._tail[seq]

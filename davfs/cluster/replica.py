@@ -28,6 +28,10 @@ DOCUMENTS_IN_MEMORY = 64
 SNAPSHOT_EVERY = 64
 """A document's tail of changes is folded into a snapshot when it has grown to this many."""
 
+RECENT_RECORDS = 256
+RECENT_BYTES = 64 * 1024
+"""What may be kept in memory between log and index: so many requests' records, of so many bytes a request."""
+
 _NO_ACTOR = bytes(16)
 
 
@@ -125,7 +129,7 @@ class Replica:
                 self.store.append(fresh, cut_from)
                 if cut_from is not None:
                     self._recent.clear()
-                if len(self._recent) < 4096:
+                if len(self._recent) < RECENT_RECORDS and sum(map(len, records)) < RECENT_BYTES:
                     self._recent.update((at.seq, data) for at, data in fresh)
             matched = previous.seq + len(records)
             self._commit_target = max(self._commit_target, min(committed, matched))

@@ -24,10 +24,6 @@ _MEMBERS_PROPERTIES = (
     "SELECT p.inode, p.name, p.xml FROM entry e CROSS JOIN property p ON p.inode = e.inode WHERE e.parent = ?"
 )
 
-_MEMBERS_PROPERTIES = (
-    "SELECT p.inode, p.name, p.xml FROM entry e CROSS JOIN property p ON p.inode = e.inode WHERE e.parent = ?"
-)
-
 
 class SqliteIndexView:
     """Port: :class:`davfs.core.ports.IndexView`. For one thread, while its transaction lasts."""
@@ -80,13 +76,6 @@ class SqliteIndexView:
         """Clark name -> (version, XML) of the dead properties."""
         rows = self._db.execute("SELECT name, version, xml FROM property WHERE inode = ?", (inode,))
         return {name: (version, xml) for name, version, xml in rows}
-
-    def members_properties(self, parent: str) -> dict[str, dict[str, str]]:
-        """inode -> Clark name -> XML, of the members of a directory that have dead properties."""
-        found: dict[str, dict[str, str]] = {}
-        for inode, name, xml in self._db.execute(_MEMBERS_PROPERTIES, (parent,)):
-            found.setdefault(inode, {})[name] = xml
-        return found
 
     def members_properties(self, parent: str) -> dict[str, dict[str, str]]:
         """inode -> Clark name -> XML, of the members of a directory that have dead properties."""
