@@ -92,7 +92,9 @@ def issue(directory: Path, node_name: str, hosts: Sequence[str], into: Path | No
         .add_extension(
             x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
         )
-        .add_extension(x509.SubjectAlternativeName(_alternative_names([node_name, *hosts, "127.0.0.1"])), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName(_alternative_names([node_name, *hosts, "127.0.0.1"])), critical=False
+        )
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
         .sign(authority_key, hashes.SHA256())

@@ -126,5 +126,6 @@ class RpcClient:
 def _lost(node: str, error: Exception) -> DavfsError:
     if isinstance(error, TimeoutError):
         return CallTimeout(f"{node} did not answer in time; it is unknown whether it did what was asked", node=node)
-    return CallTimeout(f"the connection to {node} ended before its answer ({describe(error)}); the outcome is unknown",
-                       node=node)
+    return CallTimeout(
+        f"the connection to {node} ended before its answer ({describe(error)}); the outcome is unknown", node=node
+    )

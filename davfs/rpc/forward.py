@@ -24,8 +24,17 @@ Body: TypeAlias = Callable[[int], bytes]
 Fields: TypeAlias = list[tuple[str, str]]
 
 _HOP_BY_HOP = frozenset(
-    ("connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "te", "trailer",
-     "transfer-encoding", "upgrade")
+    (
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    )
 )  # RFC 9110, 7.6.1
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS", "PROPFIND", "REPORT", "SEARCH"))
 
@@ -55,7 +64,9 @@ class _Request:
         if self.body_touched or (self.complete and self.method not in _SAFE):
             return OutcomeUnknown(
                 f"the connection to {self.node} ended before its answer ({why}); {self.method} may or may not "
-                "have taken effect", node=self.node)
+                "have taken effect",
+                node=self.node,
+            )
         return Unreachable(f"{self.node} did not answer the forwarded request: {why}", node=self.node)
 
 
@@ -95,8 +106,15 @@ class Forwarder:
         body ended early. What ``body`` raises comes through; the other node then sees the request break off.
         """
         expects = body is not None and (length is None or length > SMALL_BODY)
-        head = _request_head(node, method, target, headers, length if body is not None or length == 0 else None,
-                             chunked=body is not None and length is None, expects=expects)
+        head = _request_head(
+            node,
+            method,
+            target,
+            headers,
+            length if body is not None or length == 0 else None,
+            chunked=body is not None and length is None,
+            expects=expects,
+        )
         request = _Request(node, method, head, body, length, expects)
         fresh = False
         while True:
@@ -188,8 +206,11 @@ class ForwardedResponse:
         codings = seen.get("transfer-encoding", "").lower()
         if codings not in ("", "chunked"):
             raise http1.ProtocolError(f"a transfer coding that nobody asked for: {codings}")
-        length = 0 if request.method == "HEAD" or status in (204, 304) else http1.content_length(
-            None if codings else seen.get("content-length"))
+        length = (
+            0
+            if request.method == "HEAD" or status in (204, 304)
+            else http1.content_length(None if codings else seen.get("content-length"))
+        )
         named = {name.strip().lower() for name in seen.get("connection", "").split(",")}
         response = cls(
             status=status,
@@ -264,12 +285,16 @@ class ForwardedResponse:
 
 
 def _request_head(
-    node: str, method: str, target: str, headers: Sequence[tuple[str, str]], length: int | None,
-    *, chunked: bool, expects: bool,
+    node: str,
+    method: str,
+    target: str,
+    headers: Sequence[tuple[str, str]],
+    length: int | None,
+    *,
+    chunked: bool,
+    expects: bool,
 ) -> bytes:
-    named = {
-        name.strip().lower() for key, value in headers if key.lower() == "connection" for name in value.split(",")
-    }
+    named = {name.strip().lower() for key, value in headers if key.lower() == "connection" for name in value.split(",")}
     dropped = _HOP_BY_HOP | named | {"content-length", "expect"}
     lines = [f"{method} {target} HTTP/1.1"]
     lines += [f"{name}: {value}" for name, value in headers if name.lower() not in dropped]

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from davfs.core.errors import Unreachable
+from davfs.core.errors import DavfsError
 from davfs.rpc.certs import NodeIdentity
 from davfs.rpc.frame_stream import FRAME_LIMIT, FRAMES_PATH, pack_frames
 from davfs.rpc.http1 import Stream
@@ -103,9 +103,7 @@ class _Sender:
         with self._wake:
             if self._closed or (self._not_before and time.monotonic() < self._not_before):
                 return False
-            if self._queue and (
-                len(self._queue) >= QUEUE_FRAMES or self._queued_bytes + len(frame) > QUEUE_BYTES
-            ):
+            if self._queue and (len(self._queue) >= QUEUE_FRAMES or self._queued_bytes + len(frame) > QUEUE_BYTES):
                 return False
             self._queue.append(frame)
             self._queued_bytes += len(frame)
@@ -132,7 +130,7 @@ class _Sender:
                 break
             try:
                 self._write(frames)
-            except Unreachable as error:
+            except DavfsError as error:
                 log.debug("frames to %s dropped: %s", self._node, error)
                 self._back_off()
             except (OSError, ValueError) as error:

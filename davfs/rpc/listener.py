@@ -2,7 +2,7 @@
 
 cheroot shakes hands in its accept thread, where one slow client stops everybody (cheroot #748). Here a connection's
 handshake is taken one step further whenever bytes of it arrive: no thread ever waits for it, and it has a limit.
-For the listeners of ``rpc`` itself and of ``dav`` (forwarded requests). Knows no requests.
+Knows no requests.
 """
 
 from __future__ import annotations
@@ -50,29 +50,19 @@ class NodeTlsAdapter(Adapter):
         return {}
 
     def makefile(self, sock: Any, mode: str = "r", bufsize: int = -1) -> Any:
-        """cheroot's buffered file on a TLS socket."""
+        """cheroot's buffered file on a TLS socket; requests are not read through it."""
         return MakeFile(sock, mode, bufsize)
 
 
 class NodeConnection(HTTPConnection):
-    """A cheroot connection that serves nothing before it has shaken hands. ``peer``: the other node's name, then.
-
-    For WSGI servers the name also stands in the environment as ``davfs.forwarded`` (through ``ssl_env``).
-    """
+    """A cheroot connection that shakes hands bit by bit. ``peer``: the other node's name once that is done."""
 
     def __init__(self, server: Any, sock: Any, makefile: Any = MakeFile) -> None:
         super().__init__(server, sock, makefile)
         self.peer: str | None = None
-        self.ssl_env: dict[str, Any] = {}
         self._handshake_ends = time.monotonic() + HANDSHAKE_LIMIT
 
-    def communicate(self) -> bool:
-        """One step of the handshake or one request. True: keep the connection, and call again when bytes arrive."""
-        if self.peer is None:
-            return self._shake_hands()[1]  # the request wakes a thread when it comes
-        return bool(super().communicate())  # type: ignore[no-untyped-call]
-
-    def _shake_hands(self) -> tuple[str | None, bool]:
+    def shake_hands(self) -> tuple[str | None, bool]:
         """(peer's name once the handshake is complete, whether the connection is to be kept)."""
         self.socket.settimeout(0)
         try:
@@ -87,5 +77,4 @@ class NodeConnection(HTTPConnection):
         if not name:
             return None, False
         self.peer = name
-        self.ssl_env = {"davfs.forwarded": name}
         return name, True

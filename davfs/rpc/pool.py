@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TypeAlias
 
-from davfs.core.errors import Unreachable
+from davfs.core.errors import DavfsError, Unreachable
 from davfs.rpc.certs import NodeIdentity, peer_name
 from davfs.rpc.http1 import Stream
 
@@ -166,7 +166,7 @@ def resolved(resolve: Resolve, node: str) -> tuple[str, int]:
     """The node's address; :class:`Unreachable` when there is none known."""
     try:
         return resolve(node)
-    except LookupError as error:
+    except (LookupError, DavfsError) as error:
         raise Unreachable(f"no address of a node {node} is known", node=node) from error
 
 

@@ -193,7 +193,7 @@ class _Connection(NodeConnection):
         try:
             peer = self.peer
             if peer is None:
-                peer, keep = self._shake_hands()
+                peer, keep = self.shake_hands()
                 if peer is None:
                     return keep
                 if not self.stream.readable(LINGER if self.server.may_linger() else 0.0):

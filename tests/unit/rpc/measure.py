@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import multiprocessing
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from cheroot.wsgi import Server as WsgiServer
-
+from davfs.dav.server import DavServer
 from davfs.rpc import certs
 from davfs.rpc.client import RpcClient
 from davfs.rpc.forward import Forwarder
-from davfs.rpc.listener import NodeConnection, NodeTlsAdapter
 from davfs.rpc.server import RpcServer
 
 SIZE = 4 * 1024 * 1024
@@ -44,10 +41,6 @@ def _serve(root: Path, pipe: Connection) -> None:
     server.stop()
 
 
-class _Connection(NodeConnection):
-    rbufsize = 256 * 1024
-
-
 def _application(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
     while environ["wsgi.input"].read(1024 * 1024):
         pass
@@ -57,12 +50,10 @@ def _application(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable
 
 
 def _serve_wsgi(root: Path, pipe: Connection) -> None:
-    server = WsgiServer(("127.0.0.1", 0), _application, numthreads=4)
-    server.ssl_adapter = NodeTlsAdapter(_identity(root, "b"))
-    server.ConnectionClass = _Connection
-    server.prepare()
-    threading.Thread(target=server.serve, daemon=True).start()
-    pipe.send(server.bind_addr[1])
+    identity = _identity(root, "b")
+    server = DavServer("127.0.0.1", 0, _application, identity.server, threads=4, peer_name=certs.peer_name)
+    server.start()
+    pipe.send(server.port)
     pipe.recv()
     server.stop()
 

@@ -11,36 +11,21 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
-from cheroot.wsgi import Server as WsgiServer
 
 from davfs.core.errors import IncompleteBody, OutcomeUnknown, Unavailable, Unreachable
+from davfs.dav.server import DavServer
+from davfs.rpc.certs import peer_name
 from davfs.rpc.forward import Forwarder
-from davfs.rpc.listener import NodeConnection, NodeTlsAdapter
 
 MIB = 1024 * 1024
 
 
-class ForwardConnection(NodeConnection):
-    rbufsize = 256 * 1024
-
-
 def serve_wsgi(nodes, name: str, application: Callable[..., Iterable[bytes]]) -> None:
-    """A forward listener as dav makes one: WSGI on cheroot behind this layer's TLS."""
-    server = WsgiServer(("127.0.0.1", 0), application, numthreads=4)
-    server.ssl_adapter = NodeTlsAdapter(nodes.identity(name))
-    server.ConnectionClass = ForwardConnection
-    server.expiration_interval = 0.05
-    server.shutdown_timeout = 0.2
-    server.prepare()
-    thread = threading.Thread(target=server.serve)
-    thread.start()
-    nodes.addresses[name] = ("127.0.0.1", server.bind_addr[1])
-
-    def stop() -> None:
-        server.stop()
-        thread.join(5)
-
-    nodes.later(stop)
+    """The listener that dav has for forwarded requests."""
+    server = DavServer("127.0.0.1", 0, application, nodes.identity(name).server, threads=4, peer_name=peer_name)
+    server.start()
+    nodes.addresses[name] = ("127.0.0.1", server.port)
+    nodes.later(lambda: server.stop(0.5))
 
 
 def echo_app(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:

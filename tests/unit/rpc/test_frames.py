@@ -169,11 +169,21 @@ def test_sending_never_blocks_and_the_queue_is_bounded(nodes, monkeypatch: pytes
 
 
 def test_strangers_and_removed_peers(nodes) -> None:
-    inbox = Inbox()
-    b, _ = network(nodes, "b", ["a"], inbox)
+    inbox, at_the_door = Inbox(), Inbox()
+    b = HttpFrameNetwork(nodes.identity("b"), nodes.resolve)
+    b.set_peers(["a"])
+    b.start(inbox.receive)
+
+    def deliver(peer: str, frame: bytes) -> None:
+        b.deliver(peer, frame)
+        at_the_door.receive(peer, frame)
+
+    nodes.serve("b", {}, receive_frame=deliver)
+    nodes.later(b.close)
     a, _ = network(nodes, "a", ["b"], Inbox())
     c, _ = network(nodes, "c", ["b"], Inbox())
     assert c.send("b", b"stranger")
+    assert at_the_door.wait_for_count(1)
     assert a.send("b", b"known")
     assert inbox.wait(lambda: len(inbox.got) == 1)
     assert not a.send("nobody", b"")
