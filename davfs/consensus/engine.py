@@ -19,20 +19,20 @@ from pysyncobj import SyncObj, SyncObjConf
 from pysyncobj.config import FAIL_REASON
 from pysyncobj.node import Node
 
+from davfs.consensus import receiver
 from davfs.consensus.journal import DurableJournal
 from davfs.consensus.prevote import Canvass, approves
+from davfs.consensus.receiver import Message
 from davfs.consensus.snapshots import Assembly, Parcel, Snapshots
 from davfs.consensus.timing import RaftTiming
 from davfs.consensus.transport import FrameTransport
 from davfs.core.errors import CorruptData
-from davfs.core.raft_log import LogEntry
 
 REGULAR = b"\0"
 NO_OP = b"\1"
 """The first byte of an entry. PySyncObj's other kinds (membership, code version) are pickles and never applied here."""
 
 _LEADER = 2
-Message = dict[str, Any]
 Done = Callable[[Any, int], None]
 """Called with (result, PySyncObj's fail reason) when a command is applied here, or is known not to be tracked."""
 
@@ -288,53 +288,20 @@ class Engine(SyncObj):
         return message if message["command"][:1] in (REGULAR, NO_OP) else None
 
     def _admit_append(self, node: Node, message: Message) -> Message | None:
-        """Raft's receiver rules (figure 2): cut only at a conflict, commit only what this message has verified.
-
-        PySyncObj cuts everything behind ``prevLogIdx``: a shorter message that comes later would take away entries that
-        were acknowledged. What is known to match is therefore left out, and then nothing is cut.
-        """
+        """Entries by Raft's rules; a snapshot's parts are put together here, out of PySyncObj's sight."""
         if message["term"] < self._SyncObj__raftCurrentTerm:
             return None
         self._leader_heard_at = time.monotonic()
         if "serialized" in message:
             return self._admit_snapshot_part(node, message)
-        previous: int | None = message["prevLogIdx"]
-        known = None if previous is None else self._journal.term_at(previous)
-        if previous is None or known is None:
-            return message  # PySyncObj answers where this log ends
-        committed = self._SyncObj__raftCommitIndex
-        if known != message["prevLogTerm"]:
-            if previous <= committed:
-                raise self._contradiction(node, previous)
-            return message
-        entries: list[list[Any]] = message["entries"]
-        matching = 0
-        while matching < len(entries) and self._journal.term_at(entries[matching][1]) == entries[matching][2]:
-            matching += 1
-        if matching == len(entries):
-            return self._heartbeat(message, previous + matching)
-        conflict = previous + matching + 1
-        if conflict <= committed:
-            raise self._contradiction(node, conflict)
-        return message | {
-            "prevLogIdx": conflict - 1,
-            "prevLogTerm": self._journal.term_at(conflict - 1),
-            "entries": [LogEntry(*entry) for entry in entries[matching:]],
-            "commit_index": min(message["commit_index"], previous + len(entries)),
-        }
-
-    def _heartbeat(self, message: Message, verified: int) -> Message:
-        """A message whose entries are all here up to ``verified``; nothing is cut. What is committed matches anyhow."""
-        verified = max(verified, self._SyncObj__raftCommitIndex)
-        self._journal.keep_tail = True
-        return {
-            "type": "append_entries",
-            "term": message["term"],
-            "prevLogIdx": verified,
-            "prevLogTerm": self._journal.term_at(verified),
-            "entries": [],
-            "commit_index": min(message["commit_index"], verified),
-        }
+        try:
+            return receiver.admit_entries(message, self._journal, self._SyncObj__raftCommitIndex)
+        except receiver.Contradiction as error:
+            self.broken = CorruptData(
+                f"{node.id} leads, but {error}: the journal of one of the two was restored from a backup or is damaged;"
+                " this node stops taking part"
+            )
+            raise self.broken from error
 
     def _admit_snapshot_part(self, node: Node, message: Message) -> Message:
         # PySyncObj would meanwhile commit its own unverified tail up to the leader's commit index.
@@ -346,7 +313,7 @@ class Engine(SyncObj):
             return idle
         if parcel.last.index > self._SyncObj__raftCommitIndex:
             self._install(parcel)
-        return self._heartbeat(message, parcel.last.index)
+        return receiver.heartbeat(message, self._journal, parcel.last.index, self._SyncObj__raftCommitIndex)
 
     def _install(self, parcel: Parcel) -> None:
         self._callbacks.load(parcel.snapshot.data)
@@ -359,10 +326,3 @@ class Engine(SyncObj):
             for _, done in waiting.pop(passed):
                 done(None, FAIL_REASON.UNKNOWN_OUTCOME)
         self._callbacks.applied()
-
-    def _contradiction(self, node: Node, index: int) -> CorruptData:
-        self.broken = CorruptData(
-            f"{node.id} leads with another entry {index} than the one that was committed here: one of the two journals"
-            " was restored from a backup or damaged; this node stops taking part"
-        )
-        return self.broken

@@ -231,7 +231,7 @@ def test_a_member_whose_disk_fails_takes_no_more_part(cluster: Cluster) -> None:
 class Clients:
     """Threads that submit through random members and note what was acknowledged."""
 
-    def __init__(self, cluster: Cluster, seed: int) -> None:
+    def __init__(self, cluster: Cluster, seed: object) -> None:
         self.cluster = cluster
         self.acknowledged: list[str] = []
         self._stop = threading.Event()
@@ -239,13 +239,15 @@ class Clients:
         for thread in self._threads:
             thread.start()
 
-    def _work(self, seed: int, worker: int) -> None:
+    def _work(self, seed: object, worker: int) -> None:
         choice = random.Random(f"{seed}-{worker}")
         number = 0
         while not self._stop.is_set():
             nodes: list[RaftNode] = list(self.cluster.nodes.values())
-            request = f"{worker}-{number}"
+            request = f"{seed}-{worker}-{number}"
             number += 1
+            if not nodes:
+                break
             try:
                 choice.choice(nodes).submit((request, number), 1.0)
             except ConsensusUnavailable:
@@ -289,6 +291,30 @@ def test_faults_of_the_network_lose_nothing_and_make_no_second_leader(tmp_path: 
         cluster.leader()
         acknowledged = clients.finish()
         assert len(acknowledged) > 20
+        cluster.settle(acknowledged, 20)
+        one_leader_a_term(cluster)
+    finally:
+        cluster.close()
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_all_lose_what_was_not_synced_at_once(tmp_path: Path, seed: int) -> None:
+    """Simulated power loss: a member that is stopped keeps what its store was told to keep and nothing else."""
+    choice = random.Random(seed)
+    cluster = Cluster(tmp_path, timing=COMPACTING, seed=seed)
+    acknowledged: list[str] = []
+    try:
+        for power in range(5):
+            cluster.leader()
+            clients = Clients(cluster, f"{seed}-{power}")
+            time.sleep(0.1 + choice.random() * 0.3)
+            for name in choice.sample(cluster.names, 3):
+                cluster.stop(name)
+            acknowledged += clients.finish()
+            for name in cluster.names:
+                cluster.start(name)
+        cluster.leader()
+        assert len(acknowledged) > 100
         cluster.settle(acknowledged, 20)
         one_leader_a_term(cluster)
     finally:

@@ -117,13 +117,13 @@ def test_what_was_sent_to_a_former_life_does_not_reach_the_next() -> None:
     pair = Pair()
     pair.connect()
     old = [pair.ends[0].wrap(b"old", pair.now) for _ in range(3)]
-    pair.ends[1] = link(boot=2)
-    for frame in old:
-        pair.take(1, frame)
-    # Not even with the greeting of that session in front.
-    pair.take(1, Frame(HELLO, 1, pair.ends[0].session, 0, 0))
-    for frame in old:
-        pair.take(1, frame)
+    greeting = Frame(HELLO, 1, pair.ends[0].session, 0, 0)
+    # Late frames of the old session, without and with its greeting in front.
+    for late in (old, [greeting, *old]):
+        pair.ends[1] = link(boot=2)
+        for frame in late:
+            pair.take(1, frame)
+        assert pair.got[1] == []
     pair.tick(0.3)
     pair.drain()
     assert pair.got[1] == []

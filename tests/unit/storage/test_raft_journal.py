@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,53 @@ def test_a_second_process_is_refused(path: Path) -> None:
         RaftJournal(path)
     journal.close()
     RaftJournal(path).close()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from davfs.core.raft_log import HardState, LogChange, LogEntry, LogSnapshot
+from davfs.storage.raft_journal import RaftJournal
+journal = RaftJournal(Path(sys.argv[1]))
+left = int(sys.argv[2])
+def step(statement):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+journal._db.set_trace_callback(step)
+journal.save(LogChange(HardState(5, "b", 4), cut_from=4, append=(LogEntry(b"new", 4, 5), LogEntry(b"new", 5, 5)),
+                       snapshot=LogSnapshot(3, b"state"), trim_before=2))
+print("saved", flush=True)
+journal._db.set_trace_callback(None)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_kill_within_a_change_leaves_all_of_it_or_nothing(path: Path) -> None:
+    seen = set()
+    for step in range(1, 30):
+        for leftover in path.parent.glob("raft.db*"):
+            leftover.unlink()
+        journal = RaftJournal(path)
+        journal.save(LogChange(HardState(1, None, 1), append=entries(1, 2, 3, 4)))
+        journal.close()
+        command = [sys.executable, "-c", KILLED, str(path), str(step)]
+        saved = subprocess.run(command, capture_output=True, timeout=20, check=False).stdout == b"saved\n"
+        journal = RaftJournal(path)
+        image = journal.load()
+        journal.close()
+        if image.hard.term == 1:
+            assert not saved
+            assert (image.entries, image.snapshot) == (entries(1, 2, 3, 4), None)
+        else:
+            assert image.hard == HardState(5, "b", 4)
+            assert [(entry.index, entry.term) for entry in image.entries] == [(2, 1), (3, 1), (4, 5), (5, 5)]
+            assert image.snapshot == LogSnapshot(3, b"state")
+        seen.add((image.hard.term, saved))
+        if saved:
+            break
+    assert {(1, False), (5, True)} <= seen
 
 
 @pytest.mark.parametrize(
