@@ -76,7 +76,12 @@ class RaftNode:
         journal = DurableJournal(store)
         self._transport = FrameTransport(peers, journal.boot, network, self._timing, journal.flush)
         callbacks = Callbacks(self._apply, machine.dump, self._load, self._applied, self._leadership)
-        self._engine = Engine(name, journal, self._transport, callbacks, self._timing)
+        try:
+            self._engine = Engine(name, journal, self._transport, callbacks, self._timing)
+        except BaseException:  # a snapshot of a newer davfs, for one
+            self._transport.destroy()
+            store.close()
+            raise
         network.set_peers(peers)
         network.start(self._transport.deliver)
         self._thread = threading.Thread(target=self._run, name=f"raft-{name}", daemon=True)

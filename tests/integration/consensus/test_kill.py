@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-ROUNDS = int(os.environ.get("DAVFS_KILL_ROUNDS", "4"))
+ROUNDS = int(os.environ.get("DAVFS_KILL_ROUNDS", "3"))
 SEED = int(os.environ.get("DAVFS_KILL_SEED", str(random.randrange(1_000_000))))
 NAMES = ["node-1", "node-2", "node-3"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
@@ -19,6 +20,7 @@ from davfs.core.raft_log import LogChange
 from tests.integration.consensus.cluster import Cluster, Ledger
 from tests.integration.consensus.over_http import HttpWires
 
+SEEDS = int(os.environ.get("DAVFS_RAFT_SEEDS", "2"))
 COMPACTING = RaftTiming(compact_entries=20)
 
 
@@ -177,6 +179,50 @@ def test_a_minority_that_was_cut_off_does_not_disturb_the_leader_when_it_returns
     assert {node.term for node in cluster.nodes.values()} == {term}
 
 
+def pause(node: RaftNode, seconds: float) -> threading.Event:
+    """Stop a member's Raft at the next applied command; the event is set while it sleeps."""
+    asleep = threading.Event()
+
+    def sleep() -> None:
+        if not asleep.is_set():
+            asleep.set()
+            time.sleep(seconds)
+
+    node.on_applied(sleep)
+    return asleep
+
+
+def test_a_follower_that_was_paused_does_not_disturb_the_leader(cluster: Cluster) -> None:
+    leader = cluster.leader()
+    follower = next(node for node in cluster.nodes.values() if node is not leader)
+    term = leader.term
+    asleep = pause(follower, 1.5)
+    leader.submit(("first", 0), 5)
+    assert asleep.wait(5)
+    requests = [f"r{number}" for number in range(20)]
+    for request in requests:
+        leader.submit((request, 1), 5)
+    cluster.settle(["first", *requests])
+    time.sleep(0.5)
+    assert (leader.is_leader, leader.term) == (True, term)
+
+
+def test_a_leader_that_was_paused_is_followed_no_more_and_loses_nothing(cluster: Cluster) -> None:
+    old = cluster.leader()
+    other = next(node for node in cluster.nodes.values() if node is not old)
+    asleep = pause(old, 2.0)
+    old.submit(("first", 0), 5)
+    assert asleep.wait(5)
+    other.submit(("meanwhile", 1), 5)
+    assert other.leader != old.name
+    cluster.settle(["first", "meanwhile"])
+    deadline = time.monotonic() + 3
+    while old.is_leader and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not old.is_leader
+    one_leader_a_term(cluster)
+
+
 def test_wait_applied_and_callbacks(cluster: Cluster) -> None:
     leader = cluster.leader()
     follower = next(node for node in cluster.nodes.values() if node is not leader)
@@ -262,8 +308,7 @@ class Clients:
         return self.acknowledged
 
 
-@pytest.mark.parametrize("size", [3, 5])
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(("size", "seed"), [(3 + 2 * (seed % 2), seed) for seed in range(SEEDS)])
 def test_faults_of_the_network_lose_nothing_and_make_no_second_leader(tmp_path: Path, size: int, seed: int) -> None:
     choice = random.Random(seed)
     cluster = Cluster(tmp_path, size=size, timing=replace(COMPACTING, compact_entries=50), seed=seed)
