@@ -55,6 +55,7 @@ class _Request:
     body: Body | None
     length: int | None
     expects: bool  # 100 Continue before the body
+    small: bytes | None = None  # a small body, once read: a second connection may need it again
     body_touched: bool = False
     complete: bool = False  # every byte of it has been handed over
 
@@ -148,8 +149,9 @@ class Forwarder:
                     request.complete = False
                 status, reason, fields = _read_answer(stream)
         else:
-            small = _small_body(request)
-            stream.send(request.head, small)
+            if request.small is None:
+                request.small = _small_body(request)
+            stream.send(request.head, request.small)
             request.complete = True
             status, reason, fields = _read_answer(stream)
         return ForwardedResponse._begin(self._pool, stream, request, status, reason, fields)

@@ -291,6 +291,29 @@ def test_a_connection_closed_while_idle_is_replaced(nodes, forwarder) -> None:
     assert server.connections == 3
 
 
+def test_a_small_body_is_there_again_for_a_second_connection(nodes, forwarder) -> None:
+    """The other side closes just as the next request is on its way."""
+
+    def once_and_half(sock: ssl.SSLSocket) -> None:
+        read_head(sock)
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        read_head(sock)
+
+    heard: list[bytes] = []
+
+    def second(sock: ssl.SSLSocket) -> None:
+        data = read_head(sock)
+        while not data.endswith(b"<xml/>"):
+            data += sock.recv(65_536)
+        heard.append(data)
+        sock.sendall(b"HTTP/1.1 207 Multi-Status\r\nContent-Length: 2\r\n\r\nok")
+
+    Scripted(nodes, "b", once_and_half, second)
+    assert b"".join(forwarder.open("b", "GET", "/", [])) == b"ok"
+    assert forwarder.open("b", "PROPFIND", "/", [], source(b"<xml/>"), 6).status == 207
+    assert len(heard) == 1
+
+
 def test_a_response_that_is_closed_early_does_not_spoil_the_next(nodes, forwarder) -> None:
     block = bytes(8 * MIB)
 
