@@ -181,7 +181,7 @@ class ChunkedBody:
         if self.finished:
             return b""
         first = self._read_some(size)
-        if len(first) >= min(size, COALESCE):
+        if not first or len(first) >= min(size, COALESCE):
             return first
         parts, count = [first], len(first)
         wanted = min(size, COALESCE)
