@@ -60,14 +60,12 @@ def put(
 
     with holder.replica.store.view() as view:
         done = view.reply(caller.request_id) if caller.request_id else None
-        if done is None:
-            check(view)
-    if done is None:
-        holder.require_majority()
-        before_body()
-        written = yield from _store(holder, read, length)
-    else:
-        written = Written(())
+        if done is not None:
+            return tree.require(view, path), bool(done[0])
+        check(view)
+    holder.require_majority()
+    before_body()
+    written = yield from _store(holder, read, length)
 
     ticket = yield from holder.gates.enter([path], holder.site.timing.gate)
     try:
@@ -125,7 +123,7 @@ def _store(holder: Holder, read: Reader, length: int | None) -> Protocol_[Writte
     if not data:
         _check_length(0, length)
         return Written(())
-    if len(data) <= SMALL_BYTES:
+    if len(data) <= SMALL_BYTES and len(data) < policy.chunk_size:  # a full chunk may have others behind it
         nodes, _ = targets(holder.site, policy, holder.credentials.volume, seed, 0)
         if set(nodes) == set(holder.log.followers.configured):
             _check_length(len(data), length)

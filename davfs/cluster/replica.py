@@ -110,9 +110,18 @@ class Replica:
     # --- append -----------------------------------------------------------------------------------------------------
 
     def append(
-        self, epoch: Epoch, digest: str, previous: Position, records: Sequence[bytes], committed: int
+        self,
+        epoch: Epoch,
+        digest: str,
+        previous: Position,
+        records: Sequence[bytes],
+        committed: int,
+        chunks: Sequence[tuple[str, bytes]] = (),
     ) -> ReplicaStatus:
-        """Durably append records that follow ``previous``; everything up to ``committed`` may then be applied."""
+        """Durably append records that follow ``previous``; everything up to ``committed`` may then be applied.
+
+        ``chunks``: (digest, data) of small chunks of these records: durable with them, in one transaction.
+        """
         decoded = [decode(data, self.volume).position for data in records]
         with self._log_lock:
             self.check_sealed(epoch, digest)
@@ -121,12 +130,12 @@ class Replica:
             self._check_contiguous(previous, decoded)
             known = next((n for n, at in enumerate(decoded) if not self._has(at)), len(decoded))
             fresh = list(zip(decoded[known:], records[known:], strict=True))
-            if fresh:
-                first = fresh[0][0].seq
+            if fresh or chunks:
+                first = fresh[0][0].seq if fresh else self.store.last.seq + 1
                 cut_from = first if first <= self.store.last.seq else None
                 if cut_from is not None and cut_from <= self.store.committed.seq:
                     raise CorruptData(f"a holder wants to replace committed record {cut_from}")
-                self.store.append(fresh, cut_from)
+                self.store.append(fresh, cut_from, chunks)
                 if cut_from is not None:
                     self._recent.clear()
                 if len(self._recent) < RECENT_RECORDS and sum(map(len, records)) < RECENT_BYTES:

@@ -7,17 +7,19 @@ from collections.abc import Mapping
 from threading import Lock
 
 from davfs.cluster.fetcher import Fetcher
+from davfs.cluster.local_chunks import LocalChunks
 from davfs.cluster.replica import Replica
 from davfs.cluster.site import Site
 from davfs.core.cluster_state import value_of
 from davfs.core.effects import Protocol_, Spawn, Submit, Wait
 from davfs.core.errors import DavfsError, StaleEpoch, VolumeNotFound
+from davfs.core.ports import ReplicaStore
 
 log = logging.getLogger(__name__)
 
 
 class Replicas:
-    """volume id -> :class:`Replica`, of this node."""
+    """volume id -> :class:`Replica`, of this node. Makes the small chunks that they hold part of the site's chunks."""
 
     def __init__(self, site: Site, fetcher: Fetcher) -> None:
         self._site = site
@@ -26,6 +28,13 @@ class Replicas:
         self._replicas: Mapping[str, Replica] = {}
         self._registered: set[str] = set()
         self._stopped = False
+        site.chunks = LocalChunks(site.chunks, self._store_of)
+
+    def _store_of(self, volume_id: str) -> ReplicaStore | None:
+        try:
+            return self.get(volume_id).store
+        except VolumeNotFound:
+            return None
 
     def all(self) -> list[Replica]:
         return list(self._replicas.values())

@@ -53,16 +53,15 @@ class Service:
         return Reply(status.wire())
 
     def _append(self, peer: str, args: Mapping[str, Any], blob: bytes) -> Protocol_[Reply]:
-        """Chunks first, then records: a replica that logs a record holds what came with it (section 2, Records)."""
+        """A replica that logs a record durably holds the small chunks that came with it (section 2, Records)."""
         replica = yield from self._replicas.wait_for(args["volume"])
         epoch, digest = Epoch(*args["epoch"]), digest_of(args["token"])
         parts = unpack(blob, [*args["records"], *(size for _, size in args["chunks"])])
         records, chunks = parts[: len(args["records"])], parts[len(args["records"]) :]
-        if chunks:
-            replica.check_sealed(epoch, digest)
-        for (name, _), data in zip(args["chunks"], chunks, strict=True):
-            self._site.chunks.put(replica.volume, name, data)
-        status = replica.append(epoch, digest, position(args["previous"]), records, args["committed"])
+        named = [(str(name), data) for (name, _), data in zip(args["chunks"], chunks, strict=True)]
+        if any(digest_of(data) != name for name, data in named):
+            raise CorruptData(f"{peer} sent a chunk of another digest")
+        status = replica.append(epoch, digest, position(args["previous"]), records, args["committed"], named)
         return Reply(status.wire())
 
     def _read_log(self, peer: str, args: Mapping[str, Any], blob: bytes) -> Protocol_[Reply]:

@@ -231,8 +231,24 @@ class ReplicaStore(Protocol):
         """Encoded records from ``first_seq`` on, at least one if there is one, about ``limit_bytes`` at most."""
         ...
 
-    def append(self, records: Sequence[tuple[Position, bytes]], cut_from: int | None) -> None:
-        """Durably append to the log, after moving all records with seq >= ``cut_from`` to the late ones, at once."""
+    def append(
+        self,
+        records: Sequence[tuple[Position, bytes]],
+        cut_from: int | None,
+        chunks: Sequence[tuple[str, bytes]] = (),
+    ) -> None:
+        """Durably append to the log, after moving all records with seq >= ``cut_from`` to the late ones, at once.
+
+        ``chunks``: (digest, data) of small chunks that came with the records; they are durable with them.
+        """
+        ...
+
+    def chunk(self, digest: str) -> bytes | None:
+        """A small chunk that came with a record, verified; :class:`CorruptData`, or None if there is none."""
+        ...
+
+    def has_chunk(self, digest: str) -> bool:
+        """Whether a small chunk of that name is there (not verified)."""
         ...
 
     def late_records(self) -> list[tuple[Position, bytes]]:

@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import msgpack
+from blake3 import blake3
 
 from davfs.core.errors import CorruptData, DavfsError, StorePoisoned, Unavailable
 from davfs.core.model import ORIGIN, Epoch, Position
@@ -125,9 +126,15 @@ class ReplicaDb:
             rows.close()
         return found
 
-    def append(self, records: Sequence[tuple[Position, bytes]], cut_from: int | None) -> None:
+    def append(
+        self,
+        records: Sequence[tuple[Position, bytes]],
+        cut_from: int | None,
+        chunks: Sequence[tuple[str, bytes]] = (),
+    ) -> None:
         """Durably append to the log, after moving all records with seq >= ``cut_from`` to the late ones, at once.
 
+        ``chunks``: (digest, data) of small chunks that came with the records, in the same transaction and sync.
         ValueError for a gap, a falling epoch, or a cut of what is committed.
         """
         with self._writing(durable=True) as db:
@@ -143,6 +150,7 @@ class ReplicaDb:
                 "INSERT INTO log (seq, incarnation, counter, record) VALUES (?, ?, ?, ?)",
                 [(at.seq, *at.epoch, data) for at, data in records],
             )
+            db.executemany("INSERT OR REPLACE INTO chunk VALUES (?, ?)", chunks)
             some_late = self._some_late or last_before != self._last
             if some_late:  # what the log has (again) is not late
                 db.executemany(
@@ -171,6 +179,22 @@ class ReplicaDb:
         with self._reading() as db:
             rows = db.execute("SELECT incarnation, counter, seq, record FROM late ORDER BY 1, 2, 3").fetchall()
         return [(Position(Epoch(i, c), seq), record) for i, c, seq, record in rows]
+
+    def chunk(self, digest: str) -> bytes | None:
+        """A small chunk, verified. A bad one is :class:`CorruptData`: what repairs it is stored as a file."""
+        with self._reading() as db:
+            row = db.execute("SELECT data FROM chunk WHERE digest = ?", (digest,)).fetchone()
+        if row is None:
+            return None
+        if blake3(row[0]).hexdigest() != digest:
+            raise CorruptData(f"the small chunk {digest} in {self._path} has other bytes than its name says")
+        data: bytes = row[0]
+        return data
+
+    def has_chunk(self, digest: str) -> bool:
+        """Whether a small chunk of that name is there (not verified)."""
+        with self._reading() as db:
+            return db.execute("SELECT 1 FROM chunk WHERE digest = ?", (digest,)).fetchone() is not None
 
     # --- documents and index ----------------------------------------------------------------------------------------
 

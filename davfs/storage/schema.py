@@ -1,7 +1,8 @@
 """Layout of a volume replica's database (format 1, docs/FORMAT.md), and how one is opened. May import only core.
 
-Tables: ``state`` (one row: incarnation, seal, commit mark, usage), ``log`` and ``late`` (encoded records), ``document``
-and ``document_change`` (automerge bytes), and the index: ``entry``, ``manifest``, ``segment``, ``property``, ``reply``.
+Tables: ``state`` (one row: incarnation, seal, commit mark, usage), ``log`` and ``late`` (encoded records), ``chunk``
+(small chunks that came with records), ``document`` and ``document_change`` (automerge bytes), and the index: ``entry``,
+``manifest``, ``segment``, ``property``, ``reply``.
 Size, mtime and etag of files stand in ``entry`` too, so that listing a directory is one walk over one index.
 """
 
@@ -34,6 +35,7 @@ CREATE TABLE log (
 CREATE TABLE late (
     incarnation INTEGER NOT NULL, counter INTEGER NOT NULL, seq INTEGER NOT NULL, record BLOB NOT NULL,
     PRIMARY KEY (incarnation, counter, seq)) STRICT;
+CREATE TABLE chunk (digest TEXT PRIMARY KEY, data BLOB NOT NULL) STRICT;
 CREATE TABLE document (id TEXT PRIMARY KEY, snapshot BLOB NOT NULL) STRICT;
 CREATE TABLE document_change (
     id TEXT NOT NULL, seq INTEGER NOT NULL, bytes BLOB NOT NULL, PRIMARY KEY (id, seq)) STRICT, WITHOUT ROWID;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from blake3 import blake3
 
 from davfs.core import keys, values
 from davfs.core.errors import CorruptData, Unavailable
@@ -429,3 +430,26 @@ def test_a_closed_store_says_so(store):
     for use in (lambda: store.seal(E1), lambda: store.read_log(1, 1), lambda: store.load_document("b/0")):
         with pytest.raises(Unavailable, match="closed"):
             use()
+
+
+def test_small_chunks_come_with_their_records(store):
+    digest = blake3(b"small").hexdigest()
+    store.append([(at(1), encode(record(1)))], None, [(digest, b"small")])
+    assert store.chunk(digest) == b"small"
+    assert store.has_chunk(digest)
+    assert store.chunk("0" * 64) is None
+    assert not store.has_chunk("0" * 64)
+
+
+def test_a_small_chunk_with_other_bytes_than_its_name_says_is_refused(store):
+    digest = blake3(b"small").hexdigest()
+    store.append([(at(1), encode(record(1)))], None, [(digest, b"other")])
+    with pytest.raises(CorruptData):
+        store.chunk(digest)
+
+
+def test_a_refused_append_keeps_no_chunk(store):
+    digest = blake3(b"small").hexdigest()
+    with pytest.raises(ValueError, match="cannot follow"):
+        store.append([(at(7), encode(record(7)))], None, [(digest, b"small")])
+    assert not store.has_chunk(digest)

@@ -1,0 +1,193 @@
+"""Which volumes this node holds, who holds the others, and taking over what nobody holds, as protocols.
+
+A token is taken with the first request, refreshed while anyone uses the volume, and freed when it is idle or the node
+stops (design, section 7). ``gateway.py`` drives these with threads, the simulator with its loop. May not import either.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from threading import Lock
+
+from davfs.cluster.api import Forward
+from davfs.cluster.assign import take
+from davfs.cluster.holder import Holder
+from davfs.cluster.replicas import Replicas
+from davfs.cluster.site import Site
+from davfs.core.cluster_state import VolumeState, value_of
+from davfs.core.effects import Protocol_, Sleep, Spawn, Submit, Wait
+from davfs.core.errors import DavfsError, NotHolder, Unavailable, VolumeHeld
+
+log = logging.getLogger(__name__)
+
+
+class Holdings:
+    """The grants of one node. Thread-safe."""
+
+    def __init__(self, site: Site, replicas: Replicas) -> None:
+        self._site = site
+        self._replicas = replicas
+        self._lock = Lock()
+        self._holders: Mapping[str, Holder] = {}
+        self._taking: set[str] = set()
+        self._changed = site.make_signal()
+        self._stopped = False
+
+    # --- routing ----------------------------------------------------------------------------------------------------
+
+    def find(self, volume: str, forwarded: bool, avoid: Forward | None = None) -> Protocol_[Holder | Forward]:
+        """The holder if this node serves the volume (taking it if it is free), else where to forward.
+
+        See ``api.Drive.route`` for ``forwarded``, ``avoid`` and the errors.
+        """
+        timing = self._site.timing
+        deadline = self._site.clock.now() + 2 * timing.ttl + 3
+        reason = "nobody serves the volume right now"
+        while not self._stopped and self._site.clock.now() < deadline:
+            state = self._site.state.volume_named(volume)
+            holder = yield from self._serving(state.id)
+            if holder is not None:
+                return holder
+            grant = state.tenure.grant
+            if grant is None:
+                try:
+                    target = yield from self._take_or_find(state)
+                except VolumeHeld:
+                    continue  # somebody was faster
+                except DavfsError as error:
+                    raise Unavailable(f"{volume} cannot be taken over now: {error.message}") from error
+                if target is not None:
+                    if forwarded:
+                        raise NotHolder(f"{self._site.node} keeps no replica of {volume}", holder=None)
+                    return target
+                continue
+            target = Forward(grant.address, str(grant.epoch))
+            if grant.address == self._site.node:
+                reason = "this node is still taking the volume over"
+            elif forwarded:
+                raise NotHolder(f"{grant.address} holds {volume}", holder=grant.address)
+            elif target != avoid:
+                return target
+            else:
+                reason = f"{grant.address}, who holds it, does not answer"
+            yield from self._wait_for_change(state, deadline)
+        raise Unavailable(f"{volume}: {reason}; try again shortly")
+
+    def _serving(self, volume_id: str) -> Protocol_[Holder | None]:
+        holder = self._holders.get(volume_id)
+        if holder is None:
+            return None
+        if holder.log.stopped:
+            yield from self._drop(holder)
+            return None
+        if not holder.serving or self._site.clock.now() >= holder.lease_until:
+            return None
+        return holder
+
+    def _take_or_find(self, volume: VolumeState) -> Protocol_[Forward | None]:
+        """Take a free volume (None: look again), or name a node that can."""
+        if self._site.node not in volume.replicas:
+            candidates = [node for node in volume.replicas if self._site.up(node)] or list(volume.replicas)
+            return Forward(candidates[0], "free")
+        with self._lock:
+            mine = volume.id not in self._taking
+            self._taking.add(volume.id)
+        if not mine:
+            yield Wait(self._changed, lambda: volume.id not in self._taking, self._site.timing.commit)
+            return None
+        try:
+            replica = self._replicas.get(volume.id)
+            holder = yield from take(self._site, volume, replica)
+            with self._lock:
+                self._holders = {**self._holders, volume.id: holder}
+            log.info("volume %s: held from epoch %s on", volume.name, holder.credentials.epoch)
+        finally:
+            with self._lock:
+                self._taking.discard(volume.id)
+            self._changed.notify()
+        return None
+
+    def _wait_for_change(self, volume: VolumeState, deadline: float) -> Protocol_[None]:
+        before = volume.tenure
+        state = self._site.state
+
+        def changed() -> bool:
+            now = state.volumes.get(volume.id)
+            holder = self._holders.get(volume.id)
+            return now is None or now.tenure.grant is None or now.tenure.last != before.last or (
+                holder is not None and (holder.serving or holder.log.stopped)
+            )
+
+        yield Wait(self._site.applied, changed, min(1.0, max(0.05, deadline - self._site.clock.now())))
+
+    # --- the end of a grant -----------------------------------------------------------------------------------------
+
+    def _forget(self, holder: Holder) -> bool:
+        """Take a holder off the map; False if somebody else did so already."""
+        volume_id = holder.credentials.volume
+        with self._lock:
+            if self._holders.get(volume_id) is not holder:
+                return False
+            self._holders = {key: value for key, value in self._holders.items() if key != volume_id}
+            return True
+
+    def _drop(self, holder: Holder) -> Protocol_[None]:
+        """Forget a holder that stopped, and free its grant so that the next is not waited for."""
+        if not self._forget(holder):
+            return
+        try:
+            yield from holder.give_back()
+        except DavfsError as error:
+            log.info("volume %s: its grant ends by expiry: %s", holder.credentials.volume, error)
+
+    def _release(self, holder: Holder) -> Protocol_[None]:
+        """Free a volume in order: its records are flushed first."""
+        if not self._forget(holder):
+            return
+        try:
+            yield from holder.release()
+        except DavfsError as error:
+            log.info("volume %s: it could not be freed and expires instead: %s", holder.credentials.volume, error)
+        self._changed.notify()
+
+    # --- tokens -----------------------------------------------------------------------------------------------------
+
+    def keep(self) -> Protocol_[None]:
+        """The background task: refresh all tokens with one command, free what is idle, drop what ended."""
+        while not self._stopped:
+            yield Sleep(self._site.timing.ttl / 5)
+            for holder in list(self._holders.values()):
+                # In tasks of their own: freeing one volume may wait, and must not cost the others their refresh.
+                if holder.log.stopped:
+                    yield Spawn(self._drop(holder), "drop")
+                elif self._idle(holder):
+                    yield Spawn(self._release(holder), "release")
+            yield from self._refresh(dict(self._holders))
+
+    def _refresh(self, holders: Mapping[str, Holder]) -> Protocol_[None]:
+        if not holders:
+            return
+        held = [(h.credentials.volume, list(h.credentials.epoch), h.digest) for h in holders.values()]
+        first_sent = self._site.clock.now()
+        try:
+            result = yield Submit((self._site.request_id(), "refresh", held), self._site.timing.ttl / 2)
+            refused = value_of(result)
+        except DavfsError as error:
+            log.info("tokens could not be refreshed: %s", error)
+            return
+        for volume_id, holder in holders.items():
+            if volume_id in refused:
+                holder.depose("its token was refused")
+            else:
+                holder.refreshed(first_sent)
+
+    def _idle(self, holder: Holder) -> bool:
+        quiet = self._site.clock.now() - holder.used_at
+        return quiet > self._site.timing.idle and not holder.locks() and not holder.gates.busy
+
+    def stop(self) -> Protocol_[None]:
+        """Free every volume: the next holder then waits for nothing."""
+        self._stopped = True
+        for holder in list(self._holders.values()):
+            yield from self._release(holder)
