@@ -11,6 +11,7 @@ import ssl
 import urllib.parse
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -92,7 +93,9 @@ class DavClient:
         connection = self._connection or self._connect()
         self._connection = connection
         try:
-            connection.request(method, self.target(path), body=body, headers=sent, encode_chunked=chunked)
+            # A server may answer before it has read the whole body (507, 412) and then close: the answer counts.
+            with suppress(BrokenPipeError, ConnectionResetError):
+                connection.request(method, self.target(path), body=body, headers=sent, encode_chunked=chunked)
             return connection.getresponse()
         except BaseException:
             self.close()

@@ -20,7 +20,7 @@ def test_the_root_lists_the_volumes(drive: DevCluster, number: int) -> None:
         assert {"demo/", "second/"} <= set(client.members())
 
 
-@pytest.mark.parametrize(("writer", "reader"), itertools.product(NODES, NODES))
+@pytest.mark.parametrize(("writer", "reader"), [*itertools.product(NODES, NODES)])
 @pytest.mark.parametrize("volume", ["demo", "second"])
 def test_what_one_node_acknowledged_every_node_reads_at_once(
     drive: DevCluster, writer: int, reader: int, volume: str
