@@ -6,6 +6,7 @@ the chunked coding of bodies (RFC 9112, section 7.1), which it reads in linear t
 
 from __future__ import annotations
 
+import io
 import select
 import socket
 from typing import Any
@@ -64,16 +65,20 @@ class SocketReader:
         held = self.buffered()
         if held:
             return self._take(min(size, held))
-        data = self._receive(min(size, LARGE))
-        if not self._tls or len(data) >= size:
-            return data
-        parts = [data]
-        count = len(data)
-        while data and count < min(size, TLS_BLOCK) and self._socket.pending():
-            data = self._receive(min(size, TLS_BLOCK) - count)
-            parts.append(data)
-            count += len(data)
-        return b"".join(parts)
+        return self._gather(min(size, TLS_BLOCK)) if self._tls else self._receive(min(size, LARGE))
+
+    def _gather(self, size: int) -> bytes:
+        """What has come over TLS, up to ``size`` bytes: one record each call, into one piece of memory."""
+        whole = io.BytesIO(bytes(size))
+        with whole.getbuffer() as view:
+            count = 0
+            while count < size:
+                got = self._socket.recv_into(view[count:])
+                count += got
+                if not got or not self.wait(0):
+                    break
+        self.bytes_read += count
+        return whole.getvalue() if count == size else whole.getvalue()[:count]
 
     def buffered(self) -> int:
         """How many bytes a read would give without a system call."""
