@@ -40,7 +40,10 @@ class DavApplication:
     """The drive over WebDAV. ``forwarder`` None: this node serves only what it holds."""
 
     def __init__(
-        self, drive: Drive, settings: DavSettings, forwarder: ForwardPort | None = None,
+        self,
+        drive: Drive,
+        settings: DavSettings,
+        forwarder: ForwardPort | None = None,
         authenticator: Authenticator | None = None,
     ) -> None:
         self._settings = settings
@@ -62,9 +65,7 @@ class DavApplication:
             "UNLOCK": lock.unlock,
         }
 
-    def __call__(
-        self, environ: dict[str, Any], start_response: Callable[..., Any]
-    ) -> Iterable[bytes | memoryview]:
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes | memoryview]:
         """WSGI (PEP 3333)."""
         response = self._answer(environ)
         log.debug("%s %s: %d", environ["REQUEST_METHOD"], environ.get("REQUEST_URI"), response.status)
@@ -144,5 +145,3 @@ def _request_uri(request: Request) -> str:
     if not isinstance(uri, str):
         raise InvalidInput("the server did not say what was asked for")
     return uri
-
-

@@ -39,8 +39,7 @@ def of(request: Request, volume: Volume, path: Path, *, file_only: bool = False)
     ``file_only``: also refuse a collection (PUT). Malformed headers are refused here already.
     """
     conditional = request.if_header is not None or any(
-        request.header(name)
-        for name in ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
+        request.header(name) for name in ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
     )
 
     def check(entry: Entry | None) -> None:

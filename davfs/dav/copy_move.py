@@ -16,8 +16,13 @@ def copy(request: Request, volume: Volume) -> Response:
     shallow = request.depth(("0", "infinity"), "infinity") == "0"
     _check_overlap(source, target, contains=not shallow)
     created = volume.copy(
-        source, target, overwrite=_overwrite(request), shallow=shallow, mtime_ns=request.mtime_ns(),
-        condition=conditions.of(request, volume, source), caller=request.caller(),
+        source,
+        target,
+        overwrite=_overwrite(request),
+        shallow=shallow,
+        mtime_ns=request.mtime_ns(),
+        condition=conditions.of(request, volume, source),
+        caller=request.caller(),
     )
     return Response.empty(201 if created else 204, request.mtime_headers())
 
@@ -29,8 +34,12 @@ def move(request: Request, volume: Volume) -> Response:
     request.depth(("infinity",) if entry is not None and entry.is_directory else ("0", "1", "infinity"), "infinity")
     _check_overlap(source, target, contains=True)
     created = volume.move(
-        source, target, overwrite=_overwrite(request), mtime_ns=request.mtime_ns(),
-        condition=conditions.of(request, volume, source), caller=request.caller(),
+        source,
+        target,
+        overwrite=_overwrite(request),
+        mtime_ns=request.mtime_ns(),
+        condition=conditions.of(request, volume, source),
+        caller=request.caller(),
     )
     return Response.empty(201 if created else 204, request.mtime_headers())
 

@@ -42,7 +42,12 @@ class ForwardPort(Protocol):
     """Sends a DAV request to another node (``davfs.rpc.forward.Forwarder``)."""
 
     def open(
-        self, node: str, method: str, target: str, headers: list[tuple[str, str]], body: Callable[[int], bytes] | None = None,
+        self,
+        node: str,
+        method: str,
+        target: str,
+        headers: list[tuple[str, str]],
+        body: Callable[[int], bytes] | None = None,
         length: int | None = None,
     ) -> ForwardedAnswer: ...
 
@@ -51,8 +56,12 @@ class Forwarding:
     """Finds the node that serves a request's volume and has it served there. Thread-safe."""
 
     def __init__(
-        self, drive: Drive, forwarder: ForwardPort | None, settings: DavSettings,
-        clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep,
+        self,
+        drive: Drive,
+        forwarder: ForwardPort | None,
+        settings: DavSettings,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._drive = drive
         self._forwarder = forwarder
@@ -89,8 +98,12 @@ class Forwarding:
         _gather(body)
         length = body.length
         answer = self._forwarder.open(
-            where.node, request.method, str(request.environ["REQUEST_URI"]), forward_headers(request),
-            None if length == 0 else body.read, length,
+            where.node,
+            request.method,
+            str(request.environ["REQUEST_URI"]),
+            forward_headers(request),
+            None if length == 0 else body.read,
+            length,
         )
         if answer.status == 503 and any(name.lower() == NOT_HOLDER.lower() for name, _ in answer.headers):
             answer.close()

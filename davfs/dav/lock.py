@@ -27,8 +27,12 @@ def lock(request: Request, volume: Volume) -> Response:
     depth = request.depth(("0", "infinity"), "infinity")
     exclusive, owner = _read_lockinfo(root)
     wish = LockRequest(
-        token=_token(request.request_id), infinite=depth == "infinity", exclusive=exclusive, owner=owner,
-        principal=request.principal, timeout_s=timeout,
+        token=_token(request.request_id),
+        infinite=depth == "infinity",
+        exclusive=exclusive,
+        owner=owner,
+        principal=request.principal,
+        timeout_s=timeout,
     )
     condition = conditions.of(request, volume, path)
     granted, created = volume.lock(path, wish, condition=condition, caller=request.caller())

@@ -10,9 +10,7 @@ from davfs.dav.xml import HEAD, escape
 
 
 def _entry(scope: str) -> str:
-    return (
-        f"<D:lockentry><D:lockscope><D:{scope}/></D:lockscope><D:locktype><D:write/></D:locktype></D:lockentry>"
-    )
+    return f"<D:lockentry><D:lockscope><D:{scope}/></D:lockscope><D:locktype><D:write/></D:locktype></D:lockentry>"
 
 
 SUPPORTED_LOCK = f"<D:supportedlock>{_entry('exclusive')}{_entry('shared')}</D:supportedlock>"
@@ -38,6 +36,4 @@ def active_locks(locks: Sequence[DavLock], volume: str) -> str:
 
 def lock_answer(lock: DavLock, volume: str) -> str:
     """The body that answers a LOCK (RFC 4918, 9.10.1)."""
-    return (
-        f'{HEAD}<D:prop xmlns:D="DAV:"><D:lockdiscovery>{active_lock(lock, volume)}</D:lockdiscovery></D:prop>\n'
-    )
+    return f'{HEAD}<D:prop xmlns:D="DAV:"><D:lockdiscovery>{active_lock(lock, volume)}</D:lockdiscovery></D:prop>\n'

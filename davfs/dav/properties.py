@@ -123,7 +123,9 @@ class Wanted:
     def __init__(self, names: Sequence[str] | None, include: Collection[str] = (), *, names_only: bool = False) -> None:
         self._names_only = names_only
         self._all = names is None
-        asked = list(ALLPROP) + [n for n in include if n not in ALLPROP] if names is None else list(dict.fromkeys(names))
+        asked = (
+            list(ALLPROP) + [n for n in include if n not in ALLPROP] if names is None else list(dict.fromkeys(names))
+        )
         self._parts: list[tuple[str, Render | None, str]] = [(n, LIVE.get(n), empty_element(n)) for n in asked]
         self.locks = LOCK_DISCOVERY in asked and not names_only
         self.quota = bool(QUOTA.intersection(asked)) or names_only
@@ -149,7 +151,9 @@ class Wanted:
         ok = f"<D:propstat><D:prop>{''.join(found)}</D:prop><D:status>HTTP/1.1 200 OK</D:status></D:propstat>"
         if not missing:
             return f"<D:response><D:href>{s.href}</D:href>{ok}</D:response>\n"
-        none = f"<D:propstat><D:prop>{''.join(missing)}</D:prop><D:status>HTTP/1.1 404 Not Found</D:status></D:propstat>"
+        none = (
+            f"<D:propstat><D:prop>{''.join(missing)}</D:prop><D:status>HTTP/1.1 404 Not Found</D:status></D:propstat>"
+        )
         return f"<D:response><D:href>{s.href}</D:href>{ok if found else ''}{none}</D:response>\n"
 
     def _names(self, s: Subject) -> str:

@@ -32,9 +32,7 @@ class Staged:
         path = request.target.path
         condition = conditions.of(request, volume, path)
         if sets or removes or self.mtime_ns is not None:
-            volume.proppatch(
-                path, sets, removes, condition=condition, caller=request.caller(), mtime_ns=self.mtime_ns
-            )
+            volume.proppatch(path, sets, removes, condition=condition, caller=request.caller(), mtime_ns=self.mtime_ns)
         else:
             condition(volume.lookup(path))
 

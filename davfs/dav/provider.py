@@ -32,7 +32,9 @@ _MTIME = frozenset({xml.DAV + "getlastmodified", _WIN32 + "Win32LastModifiedTime
 # Windows sets these after every PUT and reports a failure when it cannot; the drive has no place for them.
 _ACCEPTED = frozenset(
     {
-        xml.DAV + "creationdate", _WIN32 + "Win32CreationTime", _WIN32 + "Win32LastAccessTime",
+        xml.DAV + "creationdate",
+        _WIN32 + "Win32CreationTime",
+        _WIN32 + "Win32LastAccessTime",
         _WIN32 + "Win32FileAttributes",
     }
 )

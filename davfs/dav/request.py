@@ -26,6 +26,7 @@ class DavSettings:
     """What the DAV side may be told. Times in seconds, sizes in bytes."""
 
     ttl_s: float = 5.0  # of volume tokens: how long a takeover may take
+    patience_s: float = 5.0  # how much longer than two ttl a request looks for a node that serves its volume
     max_lock_timeout_s: int = 604_800
     default_lock_timeout_s: int = 3_600
     external_names: tuple[str, ...] = ()  # host names that reverse proxies show
@@ -34,7 +35,7 @@ class DavSettings:
     @property
     def takeover_limit_s(self) -> float:
         """How long a request looks for a node that serves its volume."""
-        return 2 * self.ttl_s + 5.0
+        return 2 * self.ttl_s + self.patience_s
 
 
 @dataclass(slots=True)
@@ -124,7 +125,9 @@ class Response:
     def of(cls, status: int, content_type: str, text: str | bytes, headers: Headers | None = None) -> Response:
         """An answer with a small body."""
         data = text.encode() if isinstance(text, str) else text
-        return cls(status, [("Content-Type", content_type), ("Content-Length", str(len(data))), *(headers or [])], [data])
+        return cls(
+            status, [("Content-Type", content_type), ("Content-Length", str(len(data))), *(headers or [])], [data]
+        )
 
     @classmethod
     def empty(cls, status: int, headers: Headers | None = None) -> Response:

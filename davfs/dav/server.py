@@ -5,7 +5,9 @@ For the public address and for requests that other nodes forward (then with thei
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -19,7 +21,7 @@ from davfs.dav.gateway import Gateway
 from davfs.dav.limits import WorkLimit
 from davfs.dav.wire import make_file
 
-WsgiApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+WsgiApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes | memoryview]]
 PeerName = Callable[[Any], str | None]
 
 IDLE_LIMIT = 60.0  # seconds: idle connections, and each wait for a client's next bytes
@@ -45,8 +47,16 @@ class DavServer:
     """
 
     def __init__(
-        self, host: str, port: int, application: WsgiApplication, ssl_context: Any = None, *, threads: int = 128,
-        working: int = 48, peer_name: PeerName | None = None, name: str = "dav",
+        self,
+        host: str,
+        port: int,
+        application: WsgiApplication,
+        ssl_context: Any = None,
+        *,
+        threads: int = 128,
+        working: int = 48,
+        peer_name: PeerName | None = None,
+        name: str = "dav",
     ) -> None:
         self._name = name
         self._http = _HttpServer((host, port), application, ssl_context, threads, working, peer_name)
@@ -96,7 +106,12 @@ class _HttpServer(_HttpServerBase):
     keep_alive_conn_limit = MAX_IDLE_CONNECTIONS
 
     def __init__(
-        self, address: tuple[str, int], application: WsgiApplication, ssl_context: Any, threads: int, working: int,
+        self,
+        address: tuple[str, int],
+        application: WsgiApplication,
+        ssl_context: Any,
+        threads: int,
+        working: int,
         peer_name: PeerName | None,
     ) -> None:
         super().__init__(address, gateway=Gateway, server_name="davfs")
@@ -118,6 +133,14 @@ class _HttpServer(_HttpServerBase):
         else:
             conn.announced = True
             self._connections.put(conn)
+
+    def stop(self) -> None:
+        """cheroot's stop, without waiting for its selector to look up by itself."""
+        if self.ready:
+            self._connections._stop_requested = True
+            with contextlib.suppress(OSError):  # then it looks up within half a second
+                socket.create_connection(self.bind_addr, timeout=1.0).close()
+        super().stop()
 
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
         """cheroot's messages into the log."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import socket
 from dataclasses import dataclass
+from typing import Any
 from xml.etree import ElementTree
 
 D = "{DAV:}"
@@ -19,11 +20,11 @@ class Answer:
     body: bytes
 
     @property
-    def xml(self) -> ElementTree.Element:
+    def xml(self) -> Any:
         return ElementTree.fromstring(self.body)
 
-    def prop(self, name: str, href: str | None = None) -> ElementTree.Element | None:
-        """The element of a property that a multistatus reports with 200."""
+    def prop(self, name: str, href: str | None = None) -> Any:
+        """The element of a property that a multistatus reports with 200, None if it does not."""
         for response in self.xml.iter(f"{D}response"):
             if href is not None and response.findtext(f"{D}href") != href:
                 continue
@@ -51,7 +52,9 @@ class DavClient:
         """A request for a path in the volume; ``If_Match=...`` becomes If-Match."""
         return self.raw(method, self.base + path, body, {name.replace("_", "-"): v for name, v in headers.items()})
 
-    def raw(self, method: str, target: str, body: bytes | str | None = None, headers: dict[str, str] | None = None) -> Answer:
+    def raw(
+        self, method: str, target: str, body: bytes | str | None = None, headers: dict[str, str] | None = None
+    ) -> Answer:
         data = body.encode() if isinstance(body, str) else body
         self._connection.request(method, target, data, headers or {})
         response = self._connection.getresponse()

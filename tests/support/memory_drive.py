@@ -112,7 +112,14 @@ class MemoryVolume:
     # --- changes ------------------------------------------------------------------------------------------------------
 
     def put(
-        self, path: Path, read: Reader, length: int | None, *, mtime_ns: int | None, condition: Condition, caller: Caller,
+        self,
+        path: Path,
+        read: Reader,
+        length: int | None,
+        *,
+        mtime_ns: int | None,
+        condition: Condition,
+        caller: Caller,
         before_body=lambda: None,
     ) -> tuple[Entry, bool]:
         with self._lock:
@@ -128,7 +135,9 @@ class MemoryVolume:
             now = time.time_ns()
             node.data = data
             node.entry = replace(
-                node.entry, size=sum(map(len, data)), mtime_ns=now if mtime_ns is None else mtime_ns,
+                node.entry,
+                size=sum(map(len, data)),
+                mtime_ns=now if mtime_ns is None else mtime_ns,
                 etag=f"{next(self._ids):x}-{now:x}",
             )
             return node.entry, created
@@ -154,7 +163,13 @@ class MemoryVolume:
             self._remove(path)
 
     def move(
-        self, source: Path, target: Path, *, overwrite: bool, condition: Condition, caller: Caller,
+        self,
+        source: Path,
+        target: Path,
+        *,
+        overwrite: bool,
+        condition: Condition,
+        caller: Caller,
         mtime_ns: int | None = None,
     ) -> bool:
         with self._lock:
@@ -169,7 +184,14 @@ class MemoryVolume:
             return created
 
     def copy(
-        self, source: Path, target: Path, *, overwrite: bool, shallow: bool, condition: Condition, caller: Caller,
+        self,
+        source: Path,
+        target: Path,
+        *,
+        overwrite: bool,
+        shallow: bool,
+        condition: Condition,
+        caller: Caller,
         mtime_ns: int | None = None,
     ) -> bool:
         with self._lock:
@@ -182,7 +204,13 @@ class MemoryVolume:
             return created
 
     def proppatch(
-        self, path: Path, sets: Mapping[str, str], removes: Collection[str], *, condition: Condition, caller: Caller,
+        self,
+        path: Path,
+        sets: Mapping[str, str],
+        removes: Collection[str],
+        *,
+        condition: Condition,
+        caller: Caller,
         mtime_ns: int | None = None,
     ) -> None:
         with self._lock:
@@ -207,9 +235,7 @@ class MemoryVolume:
         with self._lock:
             return [lock for lock in self._live() if len(lock.path) > len(path) and lock.path[: len(path)] == path]
 
-    def lock(
-        self, path: Path, request: LockRequest, *, condition: Condition, caller: Caller
-    ) -> tuple[DavLock, bool]:
+    def lock(self, path: Path, request: LockRequest, *, condition: Condition, caller: Caller) -> tuple[DavLock, bool]:
         with self._lock:
             self._check(path, condition)
             others = list(self.locks(path)) + (list(self.locks_below(path)) if request.infinite else [])
@@ -226,7 +252,12 @@ class MemoryVolume:
             else:
                 created = False
             lock = DavLock(
-                request.token, path, request.infinite, request.exclusive, request.owner, request.principal,
+                request.token,
+                path,
+                request.infinite,
+                request.exclusive,
+                request.owner,
+                request.principal,
                 request.timeout_s,
             )
             self._locks[lock.token] = (lock, time.monotonic() + lock.timeout_s)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from davfs.dav.application import DavApplication, DavSettings
+from davfs.dav.application import DavApplication
+from davfs.dav.request import DavSettings
 from davfs.dav.server import DavServer
 from tests.support.dav_client import DavClient, RawConnection
 from tests.support.memory_drive import MemoryDrive

@@ -50,7 +50,8 @@ def test_propfind(dav: DavClient):
 
 def test_propfind_of_named_properties(dav: DavClient):
     assert dav("PUT", "/f", b"12345").status == 201
-    body = '<propfind xmlns="DAV:"><prop><getetag/><executable xmlns="http://apache.org/dav/props/"/><n xmlns=""/></prop></propfind>'
+    names = '<getetag/><executable xmlns="http://apache.org/dav/props/"/><n xmlns=""/>'
+    body = f'<propfind xmlns="DAV:"><prop>{names}</prop></propfind>'
     answer = dav("PROPFIND", "/f", body, Depth="0")
     assert [s.text for s in answer.xml.iter(f"{D}status")] == ["HTTP/1.1 200 OK", "HTTP/1.1 404 Not Found"]
     missing = [e.tag for e in answer.xml.findall(f".//{D}prop")[1]]
@@ -63,7 +64,8 @@ def test_propfind_of_named_properties(dav: DavClient):
 def test_propname_and_include(dav: DavClient):
     assert dav("PUT", "/f", b"12345").status == 201
     assert dav("PROPPATCH", "/f", proppatch("<D:set><D:prop><x:a>1</x:a></D:prop></D:set>")).status == 207
-    names = {e.tag for e in dav("PROPFIND", "/f", '<propfind xmlns="DAV:"><propname/></propfind>', Depth="0").xml.find(f".//{D}prop")}
+    answer = dav("PROPFIND", "/f", '<propfind xmlns="DAV:"><propname/></propfind>', Depth="0")
+    names = {e.tag for e in answer.xml.find(f".//{D}prop")}
     assert {f"{D}getetag", f"{D}lockdiscovery", "{urn:x}a"} <= names
     body = '<propfind xmlns="DAV:"><allprop/><include><quota-used-bytes/></include></propfind>'
     answer = dav("PROPFIND", "/", body, Depth="0")
@@ -83,7 +85,14 @@ def test_propfind_depths(dav: DavClient):
 
 
 @pytest.mark.parametrize(
-    "body", ["<a/>", "<propfind xmlns='DAV:'/>", "<propfind xmlns='DAV:'><prop/><allprop/></propfind>", "<propfind", "x" * 2_000_000]
+    "body",
+    [
+        "<a/>",
+        "<propfind xmlns='DAV:'/>",
+        "<propfind xmlns='DAV:'><prop/><allprop/></propfind>",
+        "<propfind",
+        "x" * 2_000_000,
+    ],
 )
 def test_propfind_malformed(dav: DavClient, body):
     assert dav("PROPFIND", "/", body, Depth="0").status in (400, 413)
@@ -91,8 +100,13 @@ def test_propfind_malformed(dav: DavClient, body):
 
 def test_propfind_chunked_body(raw: RawConnection, dav: DavClient):
     body = propfind("resourcetype").encode()
-    raw.send("PROPFIND /demo/ HTTP/1.1", "Host: x", "Depth: 0", "Transfer-Encoding: chunked",
-             body=b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
+    raw.send(
+        "PROPFIND /demo/ HTTP/1.1",
+        "Host: x",
+        "Depth: 0",
+        "Transfer-Encoding: chunked",
+        body=b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body),
+    )
     answer = raw.answer()
     assert answer.prop(f"{D}resourcetype") is not None
     assert answer.prop(f"{D}displayname") is None
@@ -132,7 +146,10 @@ def test_dead_properties(dav: DavClient):
     assert value.get("{http://www.w3.org/XML/1998/namespace}lang") == "de"
     assert dav("COPY", "/f", Destination="/demo/g").status == 201
     assert dav("PROPFIND", "/", Depth="1").prop("{urn:x}a", "/demo/g") is not None
-    both = "<D:remove><D:prop><x:a/></D:prop></D:remove><D:set><D:prop><x:c>2</x:c></D:prop></D:set><D:remove><D:prop><x:c/><x:no/></D:prop></D:remove>"
+    both = (
+        "<D:remove><D:prop><x:a/></D:prop></D:remove><D:set><D:prop><x:c>2</x:c></D:prop></D:set>"
+        "<D:remove><D:prop><x:c/><x:no/></D:prop></D:remove>"
+    )
     assert b"200 OK" in dav("PROPPATCH", "/f", proppatch(both)).body
     found = dav("PROPFIND", "/f", Depth="0")
     assert found.prop("{urn:x}a") is None
@@ -151,8 +168,9 @@ def test_protected_properties_fail_the_whole_request(dav: DavClient):
 def test_times_set_by_proppatch(dav: DavClient):
     assert dav("PUT", "/f", b"").status == 201
     win = (
-        '<D:set><D:prop><w:Win32LastModifiedTime xmlns:w="urn:schemas-microsoft-com:">Fri, 13 Feb 2009 23:31:30 GMT</w:Win32LastModifiedTime>'
-        '<w:Win32FileAttributes xmlns:w="urn:schemas-microsoft-com:">00000020</w:Win32FileAttributes></D:prop></D:set>'
+        '<D:set><D:prop xmlns:w="urn:schemas-microsoft-com:">'
+        "<w:Win32LastModifiedTime>Fri, 13 Feb 2009 23:31:30 GMT</w:Win32LastModifiedTime>"
+        "<w:Win32FileAttributes>00000020</w:Win32FileAttributes></D:prop></D:set>"
     )
     assert b"200 OK" in dav("PROPPATCH", "/f", proppatch(win)).body
     assert dav("HEAD", "/f").headers["last-modified"] == "Fri, 13 Feb 2009 23:31:30 GMT"
@@ -198,8 +216,16 @@ def test_copy_of_a_collection_alone(dav: DavClient):
 def test_destinations(dav: DavClient):
     assert dav("PUT", "/f", b"x").status == 201
     for destination, status in [
-        ("/demo/q%3Fx", 201), (f"https://127.0.0.1:{dav.port + 1}/demo/s;y", 201), ("http://elsewhere/demo/a", 502), ("", 400),
-        ("demo/a", 400), ("/demo/f", 403), ("/demo/", 403), ("/", 403), ("/New", 403), ("/Other/f", 502),
+        ("/demo/q%3Fx", 201),
+        (f"https://127.0.0.1:{dav.port + 1}/demo/s;y", 201),
+        ("http://elsewhere/demo/a", 502),
+        ("", 400),
+        ("demo/a", 400),
+        ("/demo/f", 403),
+        ("/demo/", 403),
+        ("/", 403),
+        ("/New", 403),
+        ("/Other/f", 502),
     ]:
         assert dav("COPY", "/f", Destination=destination).status == status, destination
     assert dav("COPY", "/f", Destination="http://files.example/demo/p", X_Forwarded_Host="files.example").status == 201
@@ -300,8 +326,14 @@ def test_shared_locks(dav: DavClient):
 
 
 @pytest.mark.parametrize(
-    "body", ["<a/>", "<lockinfo xmlns='DAV:'/>", "<lockinfo", "<lockinfo xmlns='DAV:'><lockscope><shared/></lockscope></lockinfo>",
-             LOCK.format("exclusive").replace("me", "x" * 9000)]
+    "body",
+    [
+        "<a/>",
+        "<lockinfo xmlns='DAV:'/>",
+        "<lockinfo",
+        "<lockinfo xmlns='DAV:'><lockscope><shared/></lockscope></lockinfo>",
+        LOCK.format("exclusive").replace("me", "x" * 9000),
+    ],
 )
 def test_lock_malformed(dav: DavClient, body):
     assert dav("LOCK", "/f", body).status == 400

@@ -24,7 +24,9 @@ def test_put_and_get(dav: DavClient):
     assert got.headers["accept-ranges"] == "bytes"
     head = dav("HEAD", "/f.txt")
     assert (head.status, head.body) == (200, b"")
-    assert {k: v for k, v in head.headers.items() if k != "date"} == {k: v for k, v in got.headers.items() if k != "date"}
+    assert {k: v for k, v in head.headers.items() if k != "date"} == {
+        k: v for k, v in got.headers.items() if k != "date"
+    }
 
 
 def test_large_file(dav: DavClient):
@@ -37,7 +39,21 @@ def test_large_file(dav: DavClient):
 
 
 @pytest.mark.parametrize(
-    "name", ["%C3%A9%E2%82%AC", "a%20b", "q%3Fx", "s;y", "%25", "%23", "a+b", "&amp;<>", "e%CC%81", "%F0%9F%98%80", "'\"", "x" * 255]
+    "name",
+    [
+        "%C3%A9%E2%82%AC",
+        "a%20b",
+        "q%3Fx",
+        "s;y",
+        "%25",
+        "%23",
+        "a+b",
+        "&amp;<>",
+        "e%CC%81",
+        "%F0%9F%98%80",
+        "'\"",
+        "x" * 255,
+    ],
 )
 def test_odd_names(dav: DavClient, name):
     target = f"/{name}".replace("<", "%3C").replace(">", "%3E").replace('"', "%22")
@@ -46,7 +62,9 @@ def test_odd_names(dav: DavClient, name):
     assert len(hrefs) == 2
     assert dav.raw("GET", hrefs[1]).body == b"1"
     assert dav("MKCOL", "/to").status == 201
-    assert dav.raw("MOVE", hrefs[1], None, {"Destination": f"http://127.0.0.1:{dav.port}/demo/to{target}"}).status == 201
+    assert (
+        dav.raw("MOVE", hrefs[1], None, {"Destination": f"http://127.0.0.1:{dav.port}/demo/to{target}"}).status == 201
+    )
     assert dav("GET", f"/to{target}").body == b"1"
     assert dav("PROPFIND", "/to/", Depth="1").hrefs == ["/demo/to/", hrefs[1].replace("/demo/", "/demo/to/")]
 
@@ -149,7 +167,12 @@ def test_ranges(dav: DavClient):
     assert b"Content-Range: bytes 0-0/10\r\n\r\n0\r\n" in many.body
     assert b"Content-Range: bytes 2-3/10\r\n\r\n23\r\n" in many.body
     for condition, status in [
-        (etag, 206), ('"x"', 200), (f"W/{etag}", 200), ("Sun, 09 Sep 2001 01:46:40 GMT", 206), (PAST, 200), (FUTURE, 200),
+        (etag, 206),
+        ('"x"', 200),
+        (f"W/{etag}", 200),
+        ("Sun, 09 Sep 2001 01:46:40 GMT", 206),
+        (PAST, 200),
+        (FUTURE, 200),
     ]:
         assert dav("GET", "/f", Range="bytes=1-1", If_Range=condition).status == status
     assert dav("PUT", "/empty", b"").status == 201

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import socket
 import threading
@@ -10,7 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from davfs.dav.application import DavApplication, DavSettings
+from davfs.dav.application import DavApplication
+from davfs.dav.request import DavSettings
 from davfs.dav.server import DavServer
 from tests.support.dav_client import DavClient, RawConnection
 from tests.support.memory_drive import MemoryDrive
@@ -27,6 +29,13 @@ def wait_for(condition, limit: float = 5.0) -> bool:
     return False
 
 
+def refuses(port: int) -> bool:
+    try:
+        return RawConnection(port).answer().status == 0
+    except OSError:
+        return True
+
+
 # --- bodies -----------------------------------------------------------------------------------------------------------
 
 
@@ -35,7 +44,9 @@ def test_a_put_that_breaks_off_changes_nothing(dav: DavClient, raw: RawConnectio
     assert dav("PUT", "/old", b"whole").status == 201
     for name in ("old", "new"):
         connection = RawConnection(dav.port)
-        connection.send(f"PUT /demo/{name} HTTP/1.1", "Host: x", framing, body=b"3\r\nabc\r\n" if "chunked" in framing else b"abc")
+        connection.send(
+            f"PUT /demo/{name} HTTP/1.1", "Host: x", framing, body=b"3\r\nabc\r\n" if "chunked" in framing else b"abc"
+        )
         connection.close()
     time.sleep(0.2)
     assert dav("GET", "/old").body == b"whole"
@@ -44,8 +55,13 @@ def test_a_put_that_breaks_off_changes_nothing(dav: DavClient, raw: RawConnectio
 
 def test_chunked_put(dav: DavClient, raw: RawConnection):
     body = b"".join(b"%X;ext=1\r\n%s\r\n" % (len(part), part) for part in (b"a" * 70_000, b"b", b"c" * 300))
-    raw.send("PUT /demo/f HTTP/1.1", "Host: x", "Transfer-Encoding: chunked", "X-Expected-Entity-Length: 70301",
-             body=body + b"0\r\nTrailer: x\r\n\r\n")
+    raw.send(
+        "PUT /demo/f HTTP/1.1",
+        "Host: x",
+        "Transfer-Encoding: chunked",
+        "X-Expected-Entity-Length: 70301",
+        body=body + b"0\r\nTrailer: x\r\n\r\n",
+    )
     assert raw.answer().status == 201
     raw.send("GET /demo/f HTTP/1.1", "Host: x")
     assert raw.answer().body == b"a" * 70_000 + b"b" + b"c" * 300
@@ -60,8 +76,16 @@ def test_put_without_body_or_length(dav: DavClient, raw: RawConnection):
 
 @pytest.mark.parametrize(
     "body",
-    [b"zz\r\nabc\r\n0\r\n\r\n", b"3\r\nabcd\r\n0\r\n\r\n", b"-3\r\nabc\r\n0\r\n\r\n", b"3 3\r\nabc\r\n0\r\n\r\n", b"\r\nabc\r\n0\r\n\r\n",
-     b"f" * 16 + b"\r\n", b"1" * 2000, b"0\r\n" + b"x: y\r\n" * 9000 + b"\r\n"],
+    [
+        b"zz\r\nabc\r\n0\r\n\r\n",
+        b"3\r\nabcd\r\n0\r\n\r\n",
+        b"-3\r\nabc\r\n0\r\n\r\n",
+        b"3 3\r\nabc\r\n0\r\n\r\n",
+        b"\r\nabc\r\n0\r\n\r\n",
+        b"f" * 16 + b"\r\n",
+        b"1" * 2000,
+        b"0\r\n" + b"x: y\r\n" * 9000 + b"\r\n",
+    ],
 )
 def test_malformed_chunks(dav: DavClient, raw: RawConnection, body):
     raw.send("PUT /demo/f HTTP/1.1", "Host: x", "Transfer-Encoding: chunked", body=body)
@@ -74,15 +98,23 @@ def test_one_chunk_of_any_size_is_linear(dav: DavClient, raw: RawConnection):
     size, block = 96 * MIB, bytes(MIB)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.monotonic()
-    raw.send("PROPFIND /demo/ HTTP/1.1", "Host: x", "Transfer-Encoding: chunked", body=b"%x\r\n" % size + bytes(2 * MIB))
+    raw.send(
+        "PROPFIND /demo/ HTTP/1.1", "Host: x", "Transfer-Encoding: chunked", body=b"%x\r\n" % size + bytes(2 * MIB)
+    )
     assert raw.answer().status == 413
     raw.close()
     put = RawConnection(dav.port)
-    put.send("PUT /demo/f HTTP/1.1", "Host: x", 'If-Match: "no"', "Transfer-Encoding: chunked", "Connection: close", body=b"%x\r\n" % size)
-    with pytest.raises(OSError):  # noqa: PT011 - reset or broken pipe: the server takes a bounded part of it
+    put.send(
+        "PUT /demo/f HTTP/1.1",
+        "Host: x",
+        'If-Match: "no"',
+        "Transfer-Encoding: chunked",
+        "Connection: close",
+        body=b"%x\r\n" % size,
+    )
+    with contextlib.suppress(OSError):  # reset or broken pipe: the server takes a bounded part of it
         for _ in range(size // MIB):
             put.socket.sendall(block)
-        raise OSError("all of it was taken")
     put.close()
     assert time.monotonic() - started < 8
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 40 * 1024  # KiB
@@ -170,7 +202,8 @@ def test_a_request_after_a_chunked_body_on_the_wire(dav: DavClient, raw: RawConn
 
 def test_pipelined_requests(dav: DavClient, raw: RawConnection):
     raw.socket.sendall(
-        b"PUT /demo/f HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi" + b"GET /demo/f HTTP/1.1\r\nHost: x\r\n\r\n" * 3
+        b"PUT /demo/f HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi"
+        + b"GET /demo/f HTTP/1.1\r\nHost: x\r\n\r\n" * 3
     )
     assert [raw.answer().status for _ in range(4)] == [201, 200, 200, 200]
 
@@ -254,9 +287,7 @@ def test_stop_lets_requests_finish(gated: tuple[DavServer, threading.Event]):
     stopper = threading.Thread(target=server.stop, args=(5,))
     stopper.start()
     time.sleep(0.7)
-    with pytest.raises(OSError):  # noqa: PT011 - refused or reset
-        RawConnection(server.port).answer()
-        raise OSError("closed")
+    assert refuses(server.port)
     event.set()
     answer = busy.answer()
     assert (answer.status, answer.body, answer.headers["connection"]) == (200, b"ok", "close")
@@ -303,7 +334,10 @@ def test_tls_and_slow_handshakes(tmp_path, drive: MemoryDrive):
     create_authority(tmp_path)
     for name in ("one", "two"):
         issue(tmp_path, name, ["127.0.0.1"])
-    one, two = (load_identity(tmp_path / "ca.pem", tmp_path / name / "node.pem", tmp_path / name / "node.key") for name in ("one", "two"))
+    one, two = (
+        load_identity(tmp_path / "ca.pem", tmp_path / name / "node.pem", tmp_path / name / "node.key")
+        for name in ("one", "two")
+    )
     seen: list[str] = []
 
     def application(environ, start_response):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,19 +16,24 @@ from davfs.dav.ranges import Multipart, parse_range
 from davfs.dav.target import OtherServer, Target, host_name, href, parse_destination, parse_target
 from davfs.dav.xml import escape, parse
 
-NAMES = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="/\x7f\ufffe\uffff", min_codepoint=32),
-                min_size=1, max_size=60).filter(lambda n: n not in (".", "..") and len(n.encode()) <= 255)
+NAMES = st.text(
+    st.characters(blacklist_categories=["Cs"], blacklist_characters="/\x7f\ufffe\uffff", min_codepoint=32),
+    min_size=1,
+    max_size=60,
+).filter(lambda n: n not in (".", "..") and len(n.encode()) <= 255)
 
 # --- names and URLs ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\0b", "a\nb", "\x7f", "\ud800", "x" * 256, "é" * 128, "\uffff"])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "a/b", "a\0b", "a\nb", "\x7f", "\ud800", "x" * 256, "é" * 128, "\uffff"]
+)
 def test_names_refused(name):
     with pytest.raises(InvalidInput):
         check_name(name)
 
 
-@pytest.mark.parametrize("name", ["a", "x" * 255, "é" * 127, "...", "a b", "con<>:\"|?*.", "\u0301", "😀", "#%;&+"])
+@pytest.mark.parametrize("name", ["a", "x" * 255, "é" * 127, "...", "a b", 'con<>:"|?*.', "\u0301", "😀", "#%;&+"])
 def test_names_taken(name):
     assert check_name(name) == name
 
@@ -69,7 +76,9 @@ def test_targets(url, target):
     assert parse_target(url) == target
 
 
-@pytest.mark.parametrize("url", ["demo", "/demo/%ff", "/demo/%00", "/demo/a%2Fb", "/demo/../x", "/demo/%2e%2e/x", "a:b", ""])
+@pytest.mark.parametrize(
+    "url", ["demo", "/demo/%ff", "/demo/%00", "/demo/a%2Fb", "/demo/../x", "/demo/%2e%2e/x", "a:b", ""]
+)
 def test_targets_refused(url):
     with pytest.raises(InvalidInput):
         parse_target(url)
@@ -120,9 +129,9 @@ NOWHERE = State(None, frozenset())
         ('</there> (["e2"] Not ["e1"])', True),
         ("</there> (<urn:a>) (<urn:b>)", True),
         ("</there> (<urn:a>) </here> (<urn:a>)", True),
-        ("</nowhere> ([\"e1\"])", False),
-        ("</nowhere> (Not [\"e1\"])", True),
-        ("(<urn:a>)(Not<urn:b>[\"x\"])", True),
+        ('</nowhere> (["e1"])', False),
+        ('</nowhere> (Not ["e1"])', True),
+        ('(<urn:a>)(Not<urn:b>["x"])', True),
     ],
 )
 def test_if_header(header, holds):
@@ -132,8 +141,21 @@ def test_if_header(header, holds):
 
 @pytest.mark.parametrize(
     "header",
-    ["", "()", "(<urn:a>", "<urn:a>", "(<urn:a>) </x> (<urn:b>)", "(Not)", "(Not Not <a>)", "</x> </y> (<a>)", "(<a> ( <b>))", "x",
-     "</x>", "(<a>) x", "(<a>))"],
+    [
+        "",
+        "()",
+        "(<urn:a>",
+        "<urn:a>",
+        "(<urn:a>) </x> (<urn:b>)",
+        "(Not)",
+        "(Not Not <a>)",
+        "</x> </y> (<a>)",
+        "(<a> ( <b>))",
+        "x",
+        "</x>",
+        "(<a>) x",
+        "(<a>))",
+    ],
 )
 def test_if_header_malformed(header):
     with pytest.raises(InvalidInput):
@@ -146,10 +168,8 @@ def test_if_header_tokens_wherever_they_stand():
 
 @given(st.text(max_size=60))
 def test_if_header_never_fails_otherwise(text):
-    try:
+    with contextlib.suppress(InvalidInput):
         parse_if(text)
-    except InvalidInput:
-        pass
 
 
 # --- ranges -----------------------------------------------------------------------------------------------------------
@@ -225,8 +245,14 @@ def test_dates():
 
 @pytest.mark.parametrize(
     "body",
-    [b"<a", b"<a xmlns:b=''><b:c/></a>", b"<!DOCTYPE a [<!ENTITY x 'y'>]><a>&x;</a>", b"\xff\xfe", b"<a><b></a></b>",
-     b"<?xml version='1.0' encoding='nonsense'?><a/>"],
+    [
+        b"<a",
+        b"<a xmlns:b=''><b:c/></a>",
+        b"<!DOCTYPE a [<!ENTITY x 'y'>]><a>&x;</a>",
+        b"\xff\xfe",
+        b"<a><b></a></b>",
+        b"<?xml version='1.0' encoding='nonsense'?><a/>",
+    ],
 )
 def test_xml_refused(body):
     with pytest.raises(InvalidInput):
