@@ -56,7 +56,7 @@ def test_a_full_disk_is_answered_507_and_keeps_the_old_file(
         assert cluster.living_pid(number) is not None, cluster.story(f"node {number} died of a full disk")
         with cluster.client(number) as client:
             assert client.get("old.bin").body == old
-            # The chunks of refused uploads may still fill the disk (the collector's work): refused again, or stored; never else.
+            # Chunks of refused uploads may still fill the disk until they are collected: refused again, or stored.
             stored[number] = client.put(f"small {number}.txt", b"small").status
             assert stored[number] in (201, 507), cluster.story(f"a small PUT was answered {stored[number]}")
     assert cluster.stop() == 0
