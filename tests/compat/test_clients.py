@@ -39,6 +39,7 @@ def test_cadaver(drive: DevCluster, capsys: pytest.CaptureFixture[str], number: 
     _run(drive, capsys, cadaver.main, [drive.url(number)])
 
 
+@pytest.mark.timeout(2400 if full_size() else 300)
 @pytest.mark.parametrize("kind", rclone.BINARIES)
 def test_rclone(drive: DevCluster, capsys: pytest.CaptureFixture[str], kind: str) -> None:
     first, *others = NODES if kind == "debian" else reversed(NODES)

@@ -74,6 +74,7 @@ def test_a_volume_may_have_smaller_chunks(make_drive: Callable[..., DevCluster])
     cluster.stop()
 
 
+@pytest.mark.timeout(900 if full_size() else 300)
 def test_memory_stays_bounded_while_a_large_file_passes(fresh: DevCluster, capsys: pytest.CaptureFixture[str]) -> None:
     """Put through one node that does not hold the volume, read through each: no node keeps the file."""
     other = fresh.holder() % 3 + 1

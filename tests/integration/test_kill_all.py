@@ -6,6 +6,8 @@ import random
 import time
 from collections.abc import Callable
 
+import pytest
+
 from tests.support.cluster import DevCluster
 from tests.support.tools import full_size
 from tests.support.writes import Writer, judge
@@ -14,6 +16,7 @@ ROUNDS = 20 if full_size() else 3
 WRITERS = 4
 
 
+@pytest.mark.timeout(1500 if full_size() else 300)
 def test_every_acknowledged_put_survives_kill_9_of_all_nodes(make_drive: Callable[..., DevCluster]) -> None:
     cluster = make_drive()
     cluster.start()
