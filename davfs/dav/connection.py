@@ -10,6 +10,7 @@ import email.utils
 import logging
 import socket
 import time
+from contextlib import nullcontext
 from typing import Any
 
 from cheroot.server import HTTPConnection, HTTPRequest
@@ -58,8 +59,10 @@ class ClientBody:
         """Up to ``size`` bytes; IncompleteBody when the client goes away or stalls."""
         if self._framing.finished:
             return b""
-        if self.working:
-            self.working.pause()
+        with self.working.waiting() if self.working else nullcontext():
+            return self._read(size)
+
+    def _read(self, size: int) -> bytes:
         try:
             if self.expects:
                 self.expects = False
@@ -71,9 +74,6 @@ class ClientBody:
         except Exception:
             self.broken = True
             raise
-        finally:
-            if self.working:
-                self.working.resume()
 
     def drain(self, limit: int, seconds: float) -> bool:
         """Read and drop up to ``limit`` bytes; whether that was all of it."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 from davfs.cluster.api import Drive, Forward, Volume
 from davfs.core.errors import DavfsError, NotHolder, OutcomeUnknown, StaleEpoch, Unavailable, Unreachable
 from davfs.dav.body import KEEP, RequestBody
 from davfs.dav.errors import NOT_HOLDER
+from davfs.dav.limits import WORKING, Working
 from davfs.dav.request import DavSettings, Headers, Request, Response
 
 Serve = Callable[[Request, Volume], Response]
@@ -72,24 +74,30 @@ class Forwarding:
     def serve(self, request: Request, serve: Serve) -> Response:
         """The answer, from here or from the holder."""
         volume_name = request.target.volume or ""
+        working: Working | None = request.environ.get(WORKING)
+        waiting: Callable[[], AbstractContextManager[None]] = working.waiting if working is not None else nullcontext
         if request.forwarded:
-            where = self._drive.route(volume_name, forwarded=True)
+            with waiting():
+                where = self._drive.route(volume_name, forwarded=True)
             if isinstance(where, Forward):
                 raise NotHolder(f"{self._drive.node} does not hold the volume {volume_name!r}", holder=where.node)
             return serve(request, where)
         ends = self._clock() + self._limit
         avoid: Forward | None = None
         while True:
-            where = self._drive.route(volume_name, forwarded=False, avoid=avoid)
+            with waiting():
+                where = self._drive.route(volume_name, forwarded=False, avoid=avoid)
             avoid = where if isinstance(where, Forward) else None
             try:
                 if isinstance(where, Forward):
-                    return self._forward(request, where)
+                    with waiting():
+                        return self._forward(request, where)
                 return serve(request, where)
             except (NotHolder, StaleEpoch, Unreachable, OutcomeUnknown) as error:
                 if not _may_repeat(request, error, here=avoid is None) or self._clock() >= ends:
                     raise
-            self._sleep(_PAUSE_S)
+            with waiting():
+                self._sleep(_PAUSE_S)
 
     def _forward(self, request: Request, where: Forward) -> Response:
         if self._forwarder is None:

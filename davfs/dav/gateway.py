@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from davfs.dav.connection import DavRequest
+from davfs.dav.limits import WORKING
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +33,14 @@ class Gateway:
         try:
             if request.body is not None:
                 request.body.working = working
-            blocks = request.server.application(self._environ(), self._start_response)
+            environ = self._environ()
+            environ[WORKING] = working
+            blocks = request.server.application(environ, self._start_response)
             try:
                 for block in blocks:
                     if len(block):
-                        working.pause()
-                        self._write(block)
-                        working.resume()
+                        with working.waiting():
+                            self._write(block)
             finally:
                 if hasattr(blocks, "close"):
                     blocks.close()

@@ -373,3 +373,29 @@ def test_tls_and_slow_handshakes(tmp_path, drive: MemoryDrive):
         for connection in stuck:
             connection.close()
         server.stop(1)
+
+
+def test_requests_that_wait_for_another_node_do_not_work(drive: MemoryDrive):
+    class SlowRoutes(MemoryDrive):
+        def route(self, volume, *, forwarded, avoid=None):
+            if volume == "slow":
+                time.sleep(1.5)
+            return super().route(volume, forwarded=forwarded, avoid=avoid)
+
+    server = DavServer("127.0.0.1", 0, DavApplication(SlowRoutes("slow", "demo"), DavSettings()), threads=12, working=2)
+    server.start()
+    waiting = [RawConnection(server.port) for _ in range(6)]
+    client = DavClient(server.port)
+    try:
+        for connection in waiting:
+            connection.send("HEAD /slow/ HTTP/1.1", "Host: x")
+        time.sleep(0.1)
+        started = time.monotonic()
+        assert client("HEAD", "/").status == 200
+        assert time.monotonic() - started < 1
+        assert [connection.answer(head=True).status for connection in waiting] == [200] * 6
+    finally:
+        for connection in waiting:
+            connection.close()
+        client.close()
+        server.stop(1)
