@@ -112,13 +112,18 @@ def _node_config(file: Path, node: NodePlan, plan: ClusterPlan, cluster_id: str)
 
 
 def write_config(config: NodeConfig) -> None:
-    """Write (or replace) a node's file, whole or not at all; readable by its owner only: it holds password hashes."""
+    """Write (or replace) a node's file, whole or not at all; readable by its owner only: it holds password hashes.
+
+    :class:`ConfigError`, and nothing is written, if the node would refuse it.
+    """
+    text = render(config)
+    parse_config(tomllib.loads(text), config.file)
     config.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = config.file.with_name(config.file.name + ".new")
     temporary.unlink(missing_ok=True)
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        stream.write(render(config))
+        stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
     temporary.replace(config.file)
