@@ -95,7 +95,7 @@ class Request:
     def hosts(self) -> frozenset[str]:
         """The names under which this client may know this server."""
         names = {host_name(name) for name in self.settings.external_names}
-        for header in ("Host", "X-Forwarded-Host"):
+        for header in ("X-Davfs-Host" if self.forwarded else "Host", "X-Forwarded-Host"):
             names.update(host_name(name) for name in (self.header(header) or "").split(","))
         names.discard("")
         return frozenset(names)

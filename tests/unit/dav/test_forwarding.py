@@ -129,6 +129,15 @@ def test_any_node_serves(cluster: Cluster, dav: DavClient):
     assert dav("DELETE", "/d").status == 204
 
 
+def test_move_without_host_in_http_1_0(cluster: Cluster, dav: DavClient):
+    assert dav("PUT", "/f", b"x").status == 201
+    raw = RawConnection(dav.port)
+    raw.send("MOVE /demo/f HTTP/1.0", "Destination: http://whatever/demo/g")
+    assert raw.answer().status == 201
+    raw.close()
+    assert dav("MOVE", "/g", Destination="http://elsewhere/demo/h").status == 502
+
+
 def test_a_chunked_put_is_forwarded_as_it_comes(cluster: Cluster, dav: DavClient):
     raw = RawConnection(dav.port)
     raw.send("PUT /demo/f HTTP/1.1", "Host: x", "Transfer-Encoding: chunked", body=b"3\r\nabc\r\n")
