@@ -57,16 +57,23 @@ class Holder:
         """The volume's DAV locks, as Raft shows them here."""
         return list(self.state().locks.values())
 
+    @property
+    def leased(self) -> bool:
+        """Whether this node may answer for the volume right now."""
+        return self.serving and not self.log.stopped and self.site.clock.now() < self.lease_until
+
     def check_lease(self) -> None:
         """Raise :class:`LeaseLost` unless this node may answer for the volume right now."""
-        now = self.site.clock.now()
-        if not self.serving or self.log.stopped or now >= self.lease_until:
+        if not self.leased:
             raise LeaseLost("this node no longer holds the volume", holder=None)
-        self.used_at = now
+        self.used_at = self.site.clock.now()
 
     def refreshed(self, first_sent: float) -> None:
         """A refresh was applied; the lease counts from before its first send (section 3: pauses)."""
+        lapsed = self.site.clock.now() >= self.lease_until
         self.lease_until = max(self.lease_until, first_sent + self.site.timing.lease)
+        if lapsed:
+            self.site.applied.notify()  # requests that came meanwhile wait for it
 
     def depose(self, reason: str) -> None:
         """Stop serving at once and for good."""

@@ -21,6 +21,9 @@ from davfs.core.errors import DavfsError, NotHolder, Unavailable, VolumeHeld
 
 log = logging.getLogger(__name__)
 
+RECHECK_S = 1.5
+"""How long a holder that just failed a forward is avoided before it is tried again, if it answers other nodes."""
+
 
 class Holdings:
     """The grants of one node. Thread-safe."""
@@ -34,6 +37,10 @@ class Holdings:
         self._changed = site.make_signal()
         self._stopped = False
 
+    def held(self) -> list[str]:
+        """The ids of the volumes that this node holds, as far as it knows."""
+        return list(self._holders)
+
     # --- routing ----------------------------------------------------------------------------------------------------
 
     def find(self, volume: str, forwarded: bool, avoid: Forward | None = None) -> Protocol_[Holder | Forward]:
@@ -43,6 +50,8 @@ class Holdings:
         """
         timing = self._site.timing
         deadline = self._site.clock.now() + 2 * timing.ttl + 3
+        recheck = self._site.clock.now() + RECHECK_S
+        leader_seen = self._site.clock.now()
         reason = "nobody serves the volume right now"
         while not self._stopped and self._site.clock.now() < deadline:
             state = self._site.state.volume_named(volume)
@@ -62,15 +71,22 @@ class Holdings:
                         raise NotHolder(f"{self._site.node} keeps no replica of {volume}", holder=None)
                     return target
                 continue
+            if grant.address not in self._site.state.nodes:
+                who = f"a program ({grant.address})" if grant.address else "a program"
+                raise VolumeHeld(f"{volume} is held by {who}, not by a gateway", holder=grant.address)
             target = Forward(grant.address, str(grant.epoch))
             if grant.address == self._site.node:
                 reason = "this node is still taking the volume over"
             elif forwarded:
                 raise NotHolder(f"{grant.address} holds {volume}", holder=grant.address)
-            elif target != avoid:
-                return target
+            elif target != avoid or (self._site.clock.now() > recheck and self._site.up(grant.address)):
+                return target  # if it failed a moment ago and answers now, it is worth another try
             else:
                 reason = f"{grant.address}, who holds it, does not answer"
+            if self._site.leader_known():
+                leader_seen = self._site.clock.now()
+            elif self._site.clock.now() - leader_seen > timing.leaderless:
+                raise Unavailable(f"{volume}: too few nodes answer each other; start more of them, then try again")
             yield from self._wait_for_change(state, deadline)
         raise Unavailable(f"{volume}: {reason}; try again shortly")
 
@@ -81,9 +97,7 @@ class Holdings:
         if holder.log.stopped:
             yield from self._drop(holder)
             return None
-        if not holder.serving or self._site.clock.now() >= holder.lease_until:
-            return None
-        return holder
+        return holder if holder.leased else None
 
     def _take_or_find(self, volume: VolumeState) -> Protocol_[Forward | None]:
         """Take a free volume (None: look again), or name a node that can."""
@@ -116,7 +130,7 @@ class Holdings:
             now = state.volumes.get(volume.id)
             holder = self._holders.get(volume.id)
             return now is None or now.tenure.grant is None or now.tenure.last != before.last or (
-                holder is not None and (holder.serving or holder.log.stopped)
+                holder is not None and (holder.leased or holder.log.stopped)  # not `serving`: its lease may have run out
             )
 
         yield Wait(self._site.applied, changed, min(1.0, max(0.05, deadline - self._site.clock.now())))

@@ -1,0 +1,113 @@
+"""What must hold after a simulation: invariants 1, 3 and 5 (design, section 9). Invariant 2 is watched in ``watch.py``.
+
+May import core, crdt and the simulator's own parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from davfs.core import keys, values
+from davfs.core.model import DIRECTORY, ROOT, TRASH, Position
+from davfs.core.ports import ReplicaStore
+from davfs.crdt.documents import AutomergeDocuments
+from davfs.sim.clients import TOPS, History
+from davfs.sim.history import linearizable
+
+
+def check_history(history: History) -> Iterator[str]:
+    """Invariants 1 and 3: some order of all operations, the reads after all faults ended included, explains them."""
+    for component in TOPS:
+        verdict = linearizable(history.of(component))
+        if verdict is None:
+            yield f"invariant 3: the history of /{component} is too long to judge; make it shorter"
+        elif not verdict:
+            yield f"invariants 1 and 3: no order explains what clients saw of /{component}"
+
+
+def dump(store: ReplicaStore) -> dict[str, object]:
+    """All that a replica holds and that must be the same everywhere."""
+    documents = AutomergeDocuments()
+    found: dict[str, object] = {
+        "committed": store.committed,
+        "last": store.last,
+        "log": [store.position_at(seq) for seq in range(1, store.committed.seq + 1)],
+        "records": store.read_log(1, 1 << 40),
+    }
+    for name in store.iter_documents():
+        stored = store.load_document(name)
+        document = documents.load(stored.snapshot, stored.changes, bytes(16))
+        found[f"heads of {name}"] = document.heads()
+        found[f"keys of {name}"] = {key: document.get(key) for key in document.keys()}  # noqa: SIM118  no mapping
+    inodes = _names(found)
+    with store.view() as view:
+        for inode in sorted(inodes):
+            found[f"entry {inode}"] = view.entry(inode)
+            found[f"manifest {inode}"] = view.manifest(inode)
+            found[f"properties {inode}"] = view.properties(inode)
+        for inode in [ROOT, TRASH, *sorted(inodes)]:
+            found[f"children {inode}"] = view.children(inode)
+        found["usage"] = view.usage()
+    return found
+
+
+def check_replicas(stores: dict[str, ReplicaStore]) -> Iterator[str]:
+    """Invariant 5: all replicas are the same, and what they hold is a tree."""
+    dumps = {node: dump(store) for node, store in stores.items()}
+    (first, reference), *others = dumps.items()
+    for node, found in others:
+        for key in dict.fromkeys([*reference, *found]):
+            if reference.get(key) != found.get(key):
+                yield f"invariant 5: {first} and {node} differ in {key}"
+                break
+    yield from _check_tree(reference)
+
+
+def _names(found: dict[str, object]) -> dict[str, list[tuple[str, values.NameEntry]]]:
+    """inode -> (version, name entry) of all name entries of all documents."""
+    names: dict[str, list[tuple[str, values.NameEntry]]] = {}
+    for title, content in found.items():
+        if title.startswith("keys of ") and isinstance(content, dict):
+            for key, value in content.items():
+                parsed = keys.parse(key)
+                if parsed.kind == keys.NAME:
+                    names.setdefault(parsed.inode, []).append((parsed.version, values.decode_name(value)))
+    return names
+
+
+def _check_tree(found: dict[str, object]) -> Iterator[str]:
+    names = _names(found)
+    places: dict[tuple[str, str], str] = {}
+    for inode, versions in names.items():
+        if len(versions) != 1:
+            yield f"invariant 5: {inode} has {len(versions)} names"
+        version, entry = versions[-1]
+        keys.parse_version(version)
+        if (entry.parent, entry.name) in places:
+            yield f"invariant 5: two entries are named {entry.name!r} in {entry.parent}"
+        places[entry.parent, entry.name] = inode
+        yield from _check_ancestors(inode, names)
+        indexed = found[f"entry {inode}"]
+        if (getattr(indexed, "parent", None), getattr(indexed, "name", None)) != (entry.parent, entry.name):
+            yield f"invariant 5: the index shows {inode} elsewhere than its document"
+
+
+def _check_ancestors(inode: str, names: dict[str, list[tuple[str, values.NameEntry]]]) -> Iterator[str]:
+    at, steps = inode, 0
+    while at not in (ROOT, TRASH):
+        if at not in names:
+            yield f"invariant 5: {inode} is an orphan: there is no {at}"
+            return
+        parent = names[at][-1][1].parent
+        if parent in names and names[parent][-1][1].kind != DIRECTORY:
+            yield f"invariant 5: {at} stands in a file"
+        at, steps = parent, steps + 1
+        if steps > len(names):
+            yield f"invariant 5: {inode} stands in a cycle"
+            return
+
+
+def caught_up(stores: dict[str, ReplicaStore]) -> bool:
+    """Whether all replicas have the same log and have applied it all."""
+    marks: list[tuple[Position, Position]] = [(store.last, store.committed) for store in stores.values()]
+    return all(last == committed == marks[0][0] for last, committed in marks)

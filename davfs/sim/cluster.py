@@ -1,0 +1,200 @@
+"""Simulated nodes: the production flows over a simulated network, Raft, clock and disk.
+
+A crash ends everything of a node but its disk: the replica databases (in memory, so what was written stays written) and
+the chunks. May import cluster and below; never pysyncobj, wsgidav or rpc.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from davfs.cluster.expiry import Expiry
+from davfs.cluster.fetcher import Fetcher
+from davfs.cluster.holdings import Holdings
+from davfs.cluster.replicas import Replicas
+from davfs.cluster.service import Service
+from davfs.cluster.site import Site, Timing
+from davfs.core.effects import Reply
+from davfs.core.model import Epoch, Position, VolumePolicy
+from davfs.crdt.documents import AutomergeDocuments
+from davfs.sim.front import Front
+from davfs.sim.loop import Done, Loop, Process, SimSignal, reply_of
+from davfs.sim.memory_chunks import MemoryChunkStore
+from davfs.sim.network import Network, Weather
+from davfs.sim.raft import Member, SimRaft
+from davfs.sim.watch import Watch
+from davfs.storage.replica_db import ReplicaDb
+
+VOLUME = "drive"
+VOLUME_ID = "00" * 16
+CHUNK_SIZE = 40
+TIMING = Timing(ttl=2.0, call=1.0, transfer=1.5, commit=1.5, heartbeat=0.3, idle=4.0, gate=5.0)
+
+
+class SimClock:
+    """A node's own clock (port: ``core.ports.Clock``)."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    def now(self) -> float:
+        return self._process.clock()
+
+    def wall_ns(self) -> int:
+        return 1_700_000_000_000_000_000 + int(self._process.loop.now * 1e9)
+
+
+class SimRandom:
+    """Tokens from the loop's generator (port: ``core.ports.Random``)."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+
+    def token(self, size: int) -> bytes:
+        return self._loop.random.randbytes(size)
+
+
+class WatchedStore(ReplicaDb):
+    """A replica's database that tells the watch what it has made durable."""
+
+    def __init__(self, node: str, watch: Watch) -> None:
+        super().__init__(":memory:")
+        self._node = node
+        self._watch = watch
+
+    def seal(self, epoch: Epoch) -> None:
+        super().seal(epoch)
+        self._watch.sealed(self._node, epoch)
+
+    def append(
+        self,
+        records: Sequence[tuple[Position, bytes]],
+        cut_from: int | None,
+        chunks: Sequence[tuple[str, bytes]] = (),
+    ) -> None:
+        super().append(records, cut_from, chunks)
+        self._watch.appended(self._node, [at for at, _ in records], cut_from)
+
+
+class SimNode:
+    """A node: its disk, and the process that runs on it while it is up."""
+
+    def __init__(self, cluster: SimCluster, name: str) -> None:
+        self.name = name
+        self.stores: dict[str, WatchedStore] = {}
+        self.chunks = MemoryChunkStore()
+        self.rate = cluster.loop.random.uniform(0.97, 1.03)
+        self.process: Process | None = None
+        self._cluster = cluster
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.alive
+
+    def start(self) -> None:
+        """Start the node on what its disk holds."""
+        cluster, loop = self._cluster, self._cluster.loop
+        loop.note(f"{self.name} starts")
+        member: Member | None = None
+
+        def submit(process: Process, command: tuple[Any, ...], timeout: float, done: Done) -> None:
+            assert member is not None  # noqa: S101
+            member.submit(command, timeout, done)
+
+        process = Process(loop, self.name, cluster.network.call, submit, self.rate)
+        self.process = process
+        cluster.network.processes[self.name] = process
+        member = cluster.raft.join(process)
+        applied = SimSignal(process)
+        member.on_applied = applied.notify
+        self.state = member.state
+        site = Site(
+            node=self.name,
+            clock=SimClock(process),
+            random=SimRandom(loop),
+            state=member.state,
+            applied=applied,
+            chunks=self.chunks,
+            documents=AutomergeDocuments(),
+            open_store=self._open_store,
+            make_signal=lambda: SimSignal(process),
+            up=lambda name: name == self.name or cluster.sees(self.name, name),
+            timing=TIMING,
+        )
+        fetcher = Fetcher(site)
+        replicas = Replicas(site, fetcher)
+        self.holdings = Holdings(site, replicas)
+        self.handlers = Service(site, replicas).handlers
+        self.front = Front(site, self.holdings, VOLUME)
+        expiry = Expiry(site, lambda: member.is_leader, lambda: member.term)
+        for task, name in (
+            (replicas.keep(), "keep"), (fetcher.run(), "fetch"), (expiry.run(), "expire"), (self.holdings.keep(), "tokens"),
+        ):  # fmt: skip
+            process.start(task, name)
+
+    def _open_store(self, volume: str) -> WatchedStore:
+        if volume not in self.stores:
+            self.stores[volume] = WatchedStore(self.name, self._cluster.watch)
+        return self.stores[volume]
+
+    def crash(self) -> None:
+        """kill -9: the disk stays."""
+        if self.process is not None and self.process.alive:
+            self._cluster.loop.note(f"{self.name} crashes")
+            self.process.crash()
+
+
+class SimCluster:
+    """Nodes that serve one small volume."""
+
+    def __init__(self, loop: Loop, count: int = 3) -> None:
+        self.loop = loop
+        self.names = [f"node-{number + 1}" for number in range(count)]
+        self.network = Network(loop, Weather())
+        self.network.serve = self._serve
+        self.raft = SimRaft(loop, self.network, self.names)
+        self.watch = Watch(loop, self.names)
+        self.nodes = {name: SimNode(self, name) for name in self.names}
+        for name in self.names:
+            self._command("node_set", name, f"http://{name}", "", 1.0, "")
+        policy = VolumePolicy(chunk_size=CHUNK_SIZE, copies=min(3, count), replicas=count)
+        self._command("volume_create", VOLUME_ID, VOLUME, asdict(policy), self.names)
+        for node in self.nodes.values():
+            node.start()
+
+    def _command(self, verb: str, *arguments: Any) -> None:
+        import msgpack
+
+        self.raft.append(bytes(msgpack.packb([self.loop.random.randbytes(12).hex(), verb, *arguments])))
+
+    def registered(self, name: str) -> bool:
+        """Whether a node knows that all replicas may vote."""
+        volume = self.nodes[name].state.volumes.get(VOLUME_ID)
+        return volume is not None and len(volume.incarnations) == len(self.names)
+
+    def sees(self, one: str, other: str) -> bool:
+        """Whether a node has reason to believe that another is up."""
+        return self.network.up(other) and self.network.reaches(one, other)
+
+    def _serve(
+        self, process: Process, peer: str, method: str, args: Mapping[str, Any], blob: bytes, done: Done
+    ) -> None:
+        node = self.nodes[process.node]
+        if method == "dav":
+            process.run(node.front.serve(args), lambda value, error: done(_wrapped(value, error), error), ("dav", args))
+            return
+
+        def answered(value: Any, error: BaseException | None) -> None:
+            if error is None:
+                done(reply_of(value), None)
+                return
+            self.loop.note(f"{process.node} {method} for {peer}: {type(error).__name__}")
+            done(None, error)
+
+        process.run(node.handlers[method](peer, args, blob), answered, (method, tuple(args.get("epoch") or ())))
+
+
+def _wrapped(value: Any, error: BaseException | None) -> Reply | None:
+    return Reply(value) if error is None else None

@@ -1,0 +1,115 @@
+"""Faults of a simulation: nodes crash and pause, links break, messages are lost, repeated and late. All end at last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from davfs.core.effects import Protocol_, Sleep
+from davfs.sim.cluster import SimCluster, SimNode
+from davfs.sim.network import Weather
+
+
+@dataclass(frozen=True, slots=True)
+class Troubles:
+    """How often (seconds between two, on average) and what, as weights."""
+
+    every_s: float = 1.5
+    crash: int = 4
+    crash_all: int = 1
+    pause: int = 4
+    cut: int = 4
+    weather: int = 4
+
+
+class Faults:
+    """Makes trouble until it is told to stop, then heals everything."""
+
+    def __init__(self, cluster: SimCluster, troubles: Troubles) -> None:
+        self.count = 0
+        self._cluster = cluster
+        self._troubles = troubles
+        self._over = False
+
+    def run(self) -> Protocol_[None]:
+        """The task; run it in a process that never fails."""
+        random, troubles = self._cluster.loop.random, self._troubles
+        kinds = ("crash", "crash_all", "pause", "cut", "weather")
+        weights = [getattr(troubles, kind) for kind in kinds]
+        while not self._over:
+            yield Sleep(random.expovariate(1 / troubles.every_s))
+            if not self._over:
+                self.count += 1
+                getattr(self, f"_{random.choices(kinds, weights)[0]}")()
+
+    def heal(self) -> None:
+        """End all faults at once."""
+        self._over = True
+        self._cluster.loop.note("all faults end")
+        self._cluster.network.heal()
+        self._cluster.network.weather = Weather()
+        self._cluster.raft.late = self._cluster.raft.twice = 0.0
+        self._cluster.raft.lag = 0.005
+        for node in self._cluster.nodes.values():
+            self._revive(node)
+
+    def _revive(self, node: SimNode) -> None:
+        if not node.alive:
+            node.start()
+        elif node.process is not None and node.process.paused:
+            self._cluster.loop.note(f"{node.name} goes on")
+            node.process.resume()
+
+    def _later(self, low: float, high: float, node: SimNode) -> None:
+        loop = self._cluster.loop
+        loop.at(loop.random.uniform(low, high), lambda: self._revive(node))
+
+    def _victim(self) -> SimNode:
+        """Any node, but more often the one that holds the volume: nothing happens at the others."""
+        random, cluster = self._cluster.loop.random, self._cluster
+        serving = [node for node in cluster.nodes.values() if node.alive and node.holdings.held()]
+        return random.choice(serving) if serving and random.random() < 0.6 else random.choice([*cluster.nodes.values()])
+
+    def _crash(self) -> None:
+        node = self._victim()
+        node.crash()
+        self._later(0.05, 5.0, node)
+
+    def _crash_all(self) -> None:
+        for node in self._cluster.nodes.values():
+            node.crash()
+            self._later(0.05, 3.0, node)
+
+    def _pause(self) -> None:
+        node = self._victim()
+        if node.process is not None and node.alive:
+            self._cluster.loop.note(f"{node.name} is paused")
+            node.process.pause()
+            self._later(0.1, 6.0, node)
+
+    def _cut(self) -> None:
+        cluster = self._cluster
+        one, other, *_ = cluster.loop.random.sample(cluster.names, len(cluster.names))
+        alone = cluster.loop.random.random() < 0.5
+        for name in cluster.names if alone else [other]:
+            if name != one:
+                cluster.loop.note(f"{one} and {name} are cut off from each other")
+                cluster.network.cut(one, name)
+        cluster.loop.at(cluster.loop.random.uniform(0.3, 5.0), cluster.network.heal)
+
+    def _weather(self) -> None:
+        random, cluster = self._cluster.loop.random, self._cluster
+        if random.random() < 0.4:
+            cluster.network.weather = Weather()
+            cluster.raft.late = cluster.raft.twice = 0.0
+            cluster.raft.lag = 0.005
+        else:
+            cluster.network.weather = Weather(
+                loss=random.choice((0.0, 0.02, 0.2)),
+                repeat=random.choice((0.0, 0.1)),
+                slow=random.choice((0.0, 0.02, 0.2)),
+                delay=random.choice((0.002, 0.05)),
+            )
+            cluster.raft.late = random.choice((0.0, 0.1, 0.3))
+            cluster.raft.twice = random.choice((0.0, 0.1))
+            cluster.raft.lag = random.choice((0.005, 0.1, 0.5))
+        cluster.loop.note(f"weather {cluster.network.weather}")

@@ -1,0 +1,162 @@
+"""A stand-in for consensus that keeps its promises and uses every freedom they leave.
+
+One linearizable log of commands. Each node applies it with a lag of its own into a state machine of its own; a command
+gets in only through a leader that reaches a majority; its answer may be lost, it may get in long after its sender gave
+up, and it may get in twice. May import only core and the simulator's own parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgpack
+
+from davfs.core.cluster_state import ClusterState
+from davfs.core.errors import ConsensusUnavailable
+from davfs.core.quorum import is_majority
+from davfs.sim.loop import Done, Loop, Process
+from davfs.sim.network import Network
+
+ELECTION_S = 0.5
+RETRY_S = 0.05
+
+
+class SimRaft:
+    """The log, the leader, and each node's member. ``late`` and ``twice`` are probabilities for each command."""
+
+    def __init__(self, loop: Loop, network: Network, voters: Sequence[str]) -> None:
+        self.log: list[bytes] = []
+        self.leader = voters[0]
+        self.term = 1
+        self.late = 0.0
+        self.twice = 0.0
+        self.lag = 0.005
+        self._loop = loop
+        self._network = network
+        self._voters = tuple(voters)
+        self._members: dict[str, Member] = {}
+        loop.at(ELECTION_S, self._watch)
+
+    def join(self, process: Process) -> Member:
+        """A member for one life of a node; its machine begins empty and applies the log anew."""
+        member = Member(self, self._loop, process)
+        self._members[process.node] = member
+        member.catch_up()
+        return member
+
+    def reaches_majority(self, node: str) -> bool:
+        """Whether a node and those it reaches are a majority."""
+        network = self._network
+        reached = [n for n in self._voters if network.up(n) and (n == node or network.reaches(node, n))]
+        return network.up(node) and is_majority(reached, self._voters)
+
+    def _watch(self) -> None:
+        """Elect another leader when this one cannot lead; now and then for no reason at all."""
+        random = self._loop.random
+        if not self.reaches_majority(self.leader) or random.random() < 0.01:
+            able = [node for node in self._voters if self.reaches_majority(node)]
+            if able:
+                self.leader = random.choice(able)
+                self.term += 1
+                self._loop.note(f"raft: {self.leader} leads term {self.term}")
+        self._loop.at(random.uniform(0.5, 1.5) * ELECTION_S, self._watch)
+
+    def can_append(self, node: str) -> bool:
+        """Whether a command that comes in at ``node`` gets into the log now."""
+        direct = node == self.leader or (self._network.up(node) and self._network.reaches(node, self.leader))
+        return direct and self.reaches_majority(self.leader)
+
+    def append(self, command: bytes) -> int:
+        """Put a command in the log; its index, from 1."""
+        self.log.append(command)
+        for member in list(self._members.values()):
+            member.catch_up()
+        return len(self.log)
+
+
+class Member:
+    """One node's part, in one of its lives."""
+
+    def __init__(self, raft: SimRaft, loop: Loop, process: Process) -> None:
+        self.state = ClusterState()
+        self.applied = 0
+        self.on_applied: Callable[[], None] = lambda: None
+        self._raft = raft
+        self._loop = loop
+        self._process = process
+        self._results: dict[int, Any] = {}
+        self._waiting: dict[int, list[Done]] = {}
+        self._applying = False
+        self._believed: tuple[int, bool] = (0, False)
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this node believes that it leads; one that is cut off learns of its successor only later."""
+        node = self._process.node
+        if self._raft.leader == node or self._raft.reaches_majority(node):
+            self._believed = (self._raft.term, self._raft.leader == node)
+        return self._believed[1]
+
+    @property
+    def term(self) -> int:
+        return self._raft.term if self._raft.leader == self._process.node else self._believed[0]
+
+    def catch_up(self) -> None:
+        """Apply what is new, with this node's lag."""
+        if not self._applying and self.applied < len(self._raft.log):
+            self._applying = True
+            slow = self._loop.random.random() < 0.05
+            self._process.at(self._loop.random.uniform(0.0, self._raft.lag * (50 if slow else 1)), self._apply_one)
+
+    def _apply_one(self) -> None:
+        self._applying = False
+        raft, node = self._raft, self._process.node
+        if node != raft.leader and not raft.can_append(node):  # nothing comes from the leader right now
+            self._process.at(RETRY_S, self.catch_up)
+            return
+        command = msgpack.unpackb(raft.log[self.applied], raw=False, strict_map_key=False)
+        self.applied += 1
+        result = self.state.apply(tuple(command))
+        for done in self._waiting.pop(self.applied, []):
+            done(result, None)
+        self.on_applied()
+        self.catch_up()
+
+    def submit(self, command: tuple[Any, ...], timeout: float, done: Done) -> None:
+        """Try to get a command into the log until time is up; the answer comes once it is applied here."""
+        random, loop, process = self._loop.random, self._loop, self._process
+        data = bytes(msgpack.packb(command, use_bin_type=True))
+        ended = False
+
+        def finish(value: Any, error: BaseException | None) -> None:
+            nonlocal ended
+            if not ended:
+                ended = True
+                done(value, error)
+
+        def attempt() -> None:
+            if ended:
+                return
+            if not self._raft.can_append(process.node):
+                process.at(RETRY_S, attempt)
+                return
+            index = self._raft.append(data)
+            loop.note(f"raft {index}: {process.node} {command[1]}")
+            if random.random() < self._raft.twice:
+                self._raft.append(data)
+            self._waiting.setdefault(index, []).append(finish)
+
+        def stray() -> None:
+            """The command was on its way for long, and gets in although nobody waits for it any more."""
+            if self._raft.reaches_majority(self._raft.leader):
+                loop.note(f"raft {self._raft.append(data)}: stray {process.node} {command[1]}")
+
+        def give_up() -> None:
+            finish(None, ConsensusUnavailable(f"Raft did not confirm {command[1]} in time; it may yet be applied"))
+
+        process.at(timeout, give_up)
+        if random.random() < self._raft.late:
+            loop.at(random.uniform(0.0, 2 * timeout), stray)
+        else:
+            process.at(random.uniform(0.0, 0.003), attempt)

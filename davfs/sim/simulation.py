@@ -1,0 +1,139 @@
+"""One simulation: a cluster, clients, faults, an end of all faults, and the verdict. A seed names exactly one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from davfs.core.effects import Protocol_
+from davfs.core.ports import ReplicaStore
+from davfs.sim.checkers import caught_up, check_history, check_replicas
+from davfs.sim.clients import TOPS, Client, History, _no_raft
+from davfs.sim.cluster import TIMING, VOLUME_ID, SimCluster
+from davfs.sim.faults import Faults, Troubles
+from davfs.sim.loop import Loop, Process
+
+HEAL_LIMIT_S = 60.0
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What came of a simulation. No ``failures``: every invariant held."""
+
+    seed: int
+    failures: list[str]
+    figures: dict[str, float]
+    trace: list[str] = field(default_factory=list)
+    history: list[str] = field(default_factory=list)
+
+    def summary(self) -> str:
+        """One line."""
+        figures = ", ".join(f"{name} {value:g}" for name, value in self.figures.items())
+        return f"seed {self.seed}: {'FAILED' if self.failures else 'ok'} ({figures})"
+
+
+class Simulation:
+    """A cluster of ``nodes`` under trouble, with ``clients`` that do ``steps`` operations together."""
+
+    def __init__(
+        self, seed: int, steps: int = 60, nodes: int = 3, clients: int = 3, tracing: bool = False,
+        troubles: Troubles | None = None,
+    ) -> None:
+        self.loop = Loop(seed, tracing)
+        self.seed = seed
+        self.cluster = SimCluster(self.loop, nodes)
+        self.history = History(self.loop)
+        self.clients = [Client(self.cluster, self.history, f"c{n}") for n in range(clients)]
+        self.faults = Faults(self.cluster, troubles or Troubles())
+        self.healed_after = 0.0
+        self._steps = steps
+        self._god = Process(self.loop, "world", self.cluster.network.call, _no_raft)
+
+    def run(self) -> Verdict:
+        """Run it all."""
+        loop = self.loop
+        loop.run_until(lambda: all(self.cluster.registered(name) for name in self.cluster.names), 10.0)
+        first = Client(self.cluster, self.history, "first")
+        self._drive(first, self._make_tops(first), 60.0)
+        self._god.start(self.faults.run(), "faults")
+        for client in self.clients:
+            client.process.start(client.work(self._steps // len(self.clients), 0.4), client.name)
+        if not loop.run_until(lambda: all(client.done for client in self.clients), 30.0 * self._steps):
+            loop.fail("the clients did not come to an end: some request was never answered")
+        self.faults.heal()
+        self._settle()
+        failures = [*loop.failures]
+        if not failures:
+            failures += check_history(self.history)
+            failures += check_replicas(self._stores())
+        return Verdict(self.seed, failures, self._figures(), loop.trace, [str(o) for o in self.history.operations])
+
+    def _drive(self, client: Client, work: Protocol_[None], limit: float) -> None:
+        client.done = False
+        client.process.start(work, client.name)
+        if not self.loop.run_until(lambda: client.done, limit):
+            self.loop.fail(f"the client {client.name} did not come to an end")
+
+    def _make_tops(self, client: Client) -> Protocol_[None]:
+        for top in TOPS:
+            operation = yield from client.request(("mkcol", (top,)))
+            self.history.operations.remove(operation)  # the model begins with them
+            if operation.outcome != ("ok", True):
+                self.loop.fail(f"a healthy cluster refused to make /{top}")
+        client.done = True
+
+    def _settle(self) -> None:
+        """Faults have ended: the volume serves again, everything is read back, and all replicas become the same."""
+        loop, began = self.loop, self.loop.now
+        reader = Client(self.cluster, self.history, "reader")
+        self._drive(reader, self._until_served(reader), HEAL_LIMIT_S)
+        self.healed_after = loop.now - began
+        # Invariant 11: within 2 ttl, and what a call that began before may still take.
+        if self.healed_after > 2 * TIMING.ttl + 4:
+            loop.fail(f"invariant 11: the volume served again only {self.healed_after:.1f} s after the last fault")
+        self._drive(reader, self._read_all(reader), HEAL_LIMIT_S)
+        if not loop.run_until(lambda: caught_up(self._stores()), HEAL_LIMIT_S):
+            loop.fail("invariant 5: the replicas do not become the same after all faults ended")
+
+    def _until_served(self, reader: Client) -> Protocol_[None]:
+        while (yield from reader.request(("list", (TOPS[0],)))).outcome is None:
+            pass
+        reader.done = True
+
+    def _read_all(self, reader: Client) -> Protocol_[None]:
+        for top in TOPS:
+            for op in self._reads(top):
+                operation = yield from reader.request(op)
+                if operation.outcome is None:
+                    self.loop.fail(f"a healthy cluster did not answer {op}")
+        reader.done = True
+
+    @staticmethod
+    def _reads(top: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+        yield "list", (top,)
+        yield "list", (top, "d")
+        for name in ("a", "b", "d"):
+            yield "get", (top, name)
+            yield "list", (top, name)
+        for middle in ("a", "b", "d"):
+            for name in ("a", "b"):
+                yield "get", (top, middle, name)
+
+    def _stores(self) -> dict[str, ReplicaStore]:
+        return {name: node.stores[VOLUME_ID] for name, node in self.cluster.nodes.items()}
+
+    def _figures(self) -> dict[str, float]:
+        operations = self.history.operations
+        store = self._stores()[self.cluster.names[0]]
+        return {
+            "seconds": round(self.loop.now, 1),
+            "events": self.loop.steps,
+            "faults": self.faults.count,
+            "done": sum(o.ended is not None for o in operations),
+            "unknown": sum(o.ended is None for o in operations),
+            "refused": self.history.refused,
+            "records": store.committed.seq,
+            "epochs": store.committed.epoch.counter,
+            "cuts": self.cluster.watch.cuts,
+            "healed": round(self.healed_after, 2),
+        }
