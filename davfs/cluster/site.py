@@ -23,6 +23,7 @@ class Timing:
     commit: float = 4.0  # until a record that was sent must be committed
     heartbeat: float = 0.5  # between appends to a replica when there is nothing to send
     idle: float = 60.0  # a volume that nobody uses is freed after this
+    leaderless: float = 2.5  # elections take less: after this, requests that wait for Raft are refused
     gate: float = 30.0  # how long a change waits for others on the same path
 
     @property
@@ -33,7 +34,8 @@ class Timing:
 
 @dataclass(slots=True)
 class Site:
-    """One node, as its protocols see it. ``applied`` is notified after every command that Raft applies here."""
+    """One node, as its protocols see it. ``applied`` is notified after every command that Raft applies here;
+    ``leader_known`` is false while this node sees no Raft leader with a majority behind it."""
 
     node: str
     clock: Clock
@@ -46,6 +48,7 @@ class Site:
     make_signal: Callable[[], Signal]
     up: Callable[[str], bool]
     timing: Timing
+    leader_known: Callable[[], bool] = lambda: True
 
     def request_id(self) -> str:
         return self.random.token(12).hex()

@@ -113,6 +113,7 @@ class Node:
             make_signal=ThreadSignal,
             up=self._up,
             timing=Timing(ttl=self.config.cluster.token_ttl),
+            leader_known=lambda: self.raft.leader is not None,
         )
 
     def _up(self, name: str) -> bool:
