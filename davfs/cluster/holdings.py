@@ -17,9 +17,12 @@ from davfs.cluster.replicas import Replicas
 from davfs.cluster.site import Site
 from davfs.core.cluster_state import VolumeState, value_of
 from davfs.core.effects import Protocol_, Sleep, Spawn, Submit, Wait
-from davfs.core.errors import DavfsError, NotHolder, Unavailable, VolumeHeld
+from davfs.core.errors import DavfsError, NotHolder, Unavailable, VolumeHeld, VolumeNotFound
 
 log = logging.getLogger(__name__)
+
+CONFIRM_EVERY_S = 1.0
+"""How long this node's word that there is no volume of some name is good, after Raft has confirmed it."""
 
 RECHECK_S = 1.5
 """How long a holder that just failed a forward is avoided before it is tried again, if it answers other nodes."""
@@ -36,6 +39,7 @@ class Holdings:
         self._taking: set[str] = set()
         self._changed = site.make_signal()
         self._stopped = False
+        self._confirmed_at = float("-inf")  # when Raft last confirmed what this node knows
 
     def held(self) -> list[str]:
         """The ids of the volumes that this node holds, as far as it knows."""
@@ -54,7 +58,7 @@ class Holdings:
         leader_seen = self._site.clock.now()
         reason = "nobody serves the volume right now"
         while not self._stopped and self._site.clock.now() < deadline:
-            state = self._site.state.volume_named(volume)
+            state = yield from self._known(volume)
             holder = yield from self._serving(state.id)
             if holder is not None:
                 return holder
@@ -89,6 +93,18 @@ class Holdings:
                 raise Unavailable(f"{volume}: too few nodes answer each other; start more of them, then try again")
             yield from self._wait_for_change(state, deadline)
         raise Unavailable(f"{volume}: {reason}; try again shortly")
+
+    def _known(self, volume: str) -> Protocol_[VolumeState]:
+        """The volume as Raft shows it; a node that has just started knows of none yet, and must not answer 404 for that."""
+        try:
+            return self._site.state.volume_named(volume)
+        except VolumeNotFound:
+            if self._site.clock.now() - self._confirmed_at < CONFIRM_EVERY_S:
+                raise
+        began = self._site.clock.now()
+        yield Submit((self._site.request_id(), "noop"), self._site.timing.call)  # once applied, all before it is
+        self._confirmed_at = began
+        return self._site.state.volume_named(volume)
 
     def _serving(self, volume_id: str) -> Protocol_[Holder | None]:
         holder = self._holders.get(volume_id)
