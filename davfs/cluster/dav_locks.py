@@ -6,7 +6,7 @@ A grant takes the gate of its path: every change that is on its way there commit
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from davfs.cluster import tree
@@ -61,7 +61,7 @@ def refresh(holder: Holder, path: Path, token: str, timeout_s: int, caller: Call
     if held.principal != caller.principal:
         raise Forbidden("the lock belongs to another account")
     yield from _command(holder, "lock_refresh", token, timeout_s)
-    return held
+    return replace(held, timeout_s=timeout_s, refreshes=held.refreshes + 1)
 
 
 def unlock(holder: Holder, path: Path, token: str, caller: Caller) -> Protocol_[None]:

@@ -16,8 +16,8 @@ from wsgidav.request_resolver import RequestResolver
 from wsgidav.wsgidav_app import WsgiDAVApp
 
 from davfs.cluster.api import Drive, Volume
-from davfs.core.errors import DavfsError
-from davfs.dav import xml
+from davfs.core.errors import DavfsError, NotFound
+from davfs.dav import conditions, xml
 from davfs.dav.errors import Refused
 from davfs.dav.proppatch import normalize
 from davfs.dav.provider import REQUEST, VOLUME, DriveProvider
@@ -52,7 +52,12 @@ class WsgiDav:
 
     def proppatch(self, request: Request, volume: Volume) -> Response:
         """PROPPATCH, as one change of the volume."""
-        return self._call(request, volume, normalize(request.body.read_all(xml.MAX_BODY)))
+        body = normalize(request.body.read_all(xml.MAX_BODY))
+        path = request.target.path
+        if volume.lookup(path) is None:
+            conditions.of(request, volume, path)(None)
+            raise NotFound(f"there is nothing at {request.href}")
+        return self._call(request, volume, body)
 
     def _call(self, request: Request, volume: Volume | None, body: bytes) -> Response:
         begun: list[tuple[str, list[tuple[str, str]]]] = []

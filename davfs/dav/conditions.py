@@ -6,9 +6,11 @@ The check is run by the volume, under the gate of the path, against the state th
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from davfs.cluster.api import Condition, Volume
-from davfs.core.errors import AlreadyExists, DavfsError, InvalidInput, PreconditionFailed
+from davfs.core.errors import AlreadyExists, DavfsError, InvalidInput, NotFound, PreconditionFailed
 from davfs.core.model import Entry, Path
 from davfs.dav.dates import SECOND, http_date, parse_http_date
 from davfs.dav.errors import NotModified
@@ -50,6 +52,19 @@ def of(request: Request, volume: Volume, path: Path, *, file_only: bool = False)
             check_preconditions(request, entry)
 
     return check
+
+
+@contextmanager
+def before_not_found(condition: Condition) -> Iterator[None]:
+    """Where there is nothing, a condition that fails on nothing (412) comes before NotFound.
+
+    Not asked beforehand: the volume first looks whether it has answered this very request already.
+    """
+    try:
+        yield
+    except NotFound:
+        condition(None)
+        raise
 
 
 def check_preconditions(request: Request, entry: Entry | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from davfs.cluster.api import Volume
 from davfs.core.errors import Forbidden, InvalidInput
-from davfs.core.model import Path
+from davfs.core.model import Entry, Path
 from davfs.dav import conditions
 from davfs.dav.request import Request, Response
 from davfs.dav.target import OtherServer
@@ -15,33 +15,43 @@ def copy(request: Request, volume: Volume) -> Response:
     source, target = _paths(request)
     shallow = request.depth(("0", "infinity"), "infinity") == "0"
     _check_overlap(source, target, contains=not shallow)
-    created = volume.copy(
-        source,
-        target,
-        overwrite=_overwrite(request),
-        shallow=shallow,
-        mtime_ns=request.mtime_ns(),
-        condition=conditions.of(request, volume, source),
-        caller=request.caller(),
-    )
-    return Response.empty(201 if created else 204, request.mtime_headers())
+    condition = conditions.of(request, volume, source)
+    entry = volume.lookup(source)
+    with conditions.before_not_found(condition):
+        created = volume.copy(
+            source,
+            target,
+            overwrite=_overwrite(request),
+            shallow=shallow,
+            mtime_ns=request.mtime_ns(),
+            condition=condition,
+            caller=request.caller(),
+        )
+    return _answer(request, entry, created)
 
 
 def move(request: Request, volume: Volume) -> Response:
     """Move or rename a file or collection. Locks stay behind and end (RFC 4918, 7.5)."""
     source, target = _paths(request)
+    condition = conditions.of(request, volume, source)
     entry = volume.lookup(source)
-    request.depth(("infinity",) if entry is not None and entry.is_directory else ("0", "1", "infinity"), "infinity")
+    request.depth(("infinity",) if entry and entry.is_directory else ("0", "1", "infinity"), "infinity")
     _check_overlap(source, target, contains=True)
-    created = volume.move(
-        source,
-        target,
-        overwrite=_overwrite(request),
-        mtime_ns=request.mtime_ns(),
-        condition=conditions.of(request, volume, source),
-        caller=request.caller(),
-    )
-    return Response.empty(201 if created else 204, request.mtime_headers())
+    with conditions.before_not_found(condition):
+        created = volume.move(
+            source,
+            target,
+            overwrite=_overwrite(request),
+            mtime_ns=request.mtime_ns(),
+            condition=condition,
+            caller=request.caller(),
+        )
+    return _answer(request, entry, created)
+
+
+def _answer(request: Request, entry: Entry | None, created: bool) -> Response:
+    # Collections keep no time that is set: it is not acknowledged.
+    return Response.empty(201 if created else 204, [] if entry and entry.is_directory else request.mtime_headers())
 
 
 def _paths(request: Request) -> tuple[Path, Path]:

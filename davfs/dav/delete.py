@@ -13,7 +13,9 @@ def delete(request: Request, volume: Volume) -> Response:
     path = request.target.path
     if not path:
         raise Forbidden("a volume is deleted with 'davfs volume delete', not over WebDAV")
+    condition = conditions.of(request, volume, path)
     entry = volume.lookup(path)
-    request.depth(("infinity",) if entry is not None and entry.is_directory else ("0", "1", "infinity"), "infinity")
-    volume.delete(path, condition=conditions.of(request, volume, path), caller=request.caller())
+    request.depth(("infinity",) if entry and entry.is_directory else ("0", "1", "infinity"), "infinity")
+    with conditions.before_not_found(condition):
+        volume.delete(path, condition=condition, caller=request.caller())
     return Response.empty(204)

@@ -7,7 +7,7 @@ import uuid
 from xml.etree.ElementTree import Element
 
 from davfs.cluster.api import LockRequest, Volume
-from davfs.core.errors import InvalidInput, PreconditionFailed
+from davfs.core.errors import InvalidInput, Locked, PreconditionFailed
 from davfs.core.model import DavLock
 from davfs.dav import conditions, xml
 from davfs.dav.lock_xml import lock_answer
@@ -35,7 +35,13 @@ def lock(request: Request, volume: Volume) -> Response:
         timeout_s=timeout,
     )
     condition = conditions.of(request, volume, path)
-    granted, created = volume.lock(path, wish, condition=condition, caller=request.caller())
+    try:
+        granted, created = volume.lock(path, wish, condition=condition, caller=request.caller())
+    except Locked:
+        ours = [held for held in volume.locks(path) if held.token == wish.token]
+        if not ours:
+            raise
+        granted, created = ours[0], False  # this very request, sent again after its answer was lost
     return _answer(request, granted, 201 if created else 200, [("Lock-Token", f"<{granted.token}>")])
 
 

@@ -16,6 +16,5 @@ def mkcol(request: Request, volume: Volume) -> Response:
         raise Refused(415, "MKCOL takes no body")
     if not path:
         raise AlreadyExists("the volume exists already")
-    condition = conditions.of(request, volume, path)
-    volume.mkcol(path, condition=condition, caller=request.caller(), mtime_ns=request.mtime_ns())
-    return Response.empty(201, request.mtime_headers())
+    volume.mkcol(path, condition=conditions.of(request, volume, path), caller=request.caller())
+    return Response.empty(201)

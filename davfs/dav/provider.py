@@ -94,7 +94,8 @@ class _Shared:
 
     def set_property_value(self, name: str, value: Any, *, dry_run: bool = False) -> None:
         """Stage a change of a property (``value`` None removes it). DAVError for what cannot be changed."""
-        if name in PROTECTED or (value is None and name in _MTIME):
+        own_time = name == xml.DAV + "getlastmodified"
+        if name in PROTECTED or (value is None and name in _MTIME) or (own_time and self.entry.is_directory):
             raise DAVError(HTTP_FORBIDDEN, err_condition=DAVErrorCondition("{DAV:}cannot-modify-protected-property"))
         staged: Staged = self.environ[STAGED]
         if name in _MTIME:

@@ -57,7 +57,7 @@ def test_propfind_of_named_properties(dav: DavClient):
     missing = [e.tag for e in answer.xml.findall(f".//{D}prop")[1]]
     assert missing == ["{http://apache.org/dav/props/}executable", "n"]
     quota = dav("PROPFIND", "/", propfind("quota-used-bytes", "quota-available-bytes"), Depth="0")
-    assert quota.prop(f"{D}quota-used-bytes").text == "5"
+    assert int(quota.prop(f"{D}quota-used-bytes").text) >= 5  # what is in the trash counts until it is emptied
     assert int(quota.prop(f"{D}quota-available-bytes").text) > 0
 
 
@@ -69,7 +69,7 @@ def test_propname_and_include(dav: DavClient):
     assert {f"{D}getetag", f"{D}lockdiscovery", "{urn:x}a"} <= names
     body = '<propfind xmlns="DAV:"><allprop/><include><quota-used-bytes/></include></propfind>'
     answer = dav("PROPFIND", "/", body, Depth="0")
-    assert answer.prop(f"{D}quota-used-bytes").text == "5"
+    assert int(answer.prop(f"{D}quota-used-bytes").text) >= 5
     assert answer.prop(f"{D}resourcetype") is not None
 
 
@@ -178,6 +178,9 @@ def test_times_set_by_proppatch(dav: DavClient):
     assert dav("PROPPATCH", "/f", proppatch(own)).status == 207
     assert dav("HEAD", "/f").headers["last-modified"] == "Sun, 09 Sep 2001 01:46:40 GMT"
     assert b"409" in dav("PROPPATCH", "/f", proppatch(own.replace("Sun", "Some day").replace("2001", "x"))).body
+    assert dav("MKCOL", "/d").status == 201
+    assert b"403" in dav("PROPPATCH", "/d", proppatch(own)).body  # collections keep no time that is set
+    assert b"200 OK" in dav("PROPPATCH", "/d", proppatch(win)).body  # but Windows is not told so
 
 
 @pytest.mark.parametrize("body", ["", "<a/>", "<D:propertyupdate"])

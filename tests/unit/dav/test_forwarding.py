@@ -243,6 +243,22 @@ def test_accounts_come_through_and_passwords_do_not(tmp_path):
         cluster.stop()
 
 
+def test_a_lock_whose_answer_was_lost_is_found_again(cluster: Cluster, dav: DavClient):
+    volume: Any = cluster.drive.route("demo", forwarded=False)
+    original, calls = volume.lock, []
+
+    def lose_the_first_answer(*args, **kwargs):
+        calls.append(original(*args, **kwargs))
+        raise LeaseLost
+
+    volume.lock = lambda *args, **kwargs: (original if calls else lose_the_first_answer)(*args, **kwargs)
+    body = "<lockinfo xmlns='DAV:'><lockscope><exclusive/></lockscope><locktype><write/></locktype></lockinfo>"
+    answer = dav("LOCK", "/f", body)
+    assert answer.status in (200, 201)
+    assert answer.headers["lock-token"] == f"<{calls[0][0].token}>"
+    assert dav("UNLOCK", "/f", Lock_Token=answer.headers["lock-token"]).status == 204
+
+
 # --- the rules, without a network -------------------------------------------------------------------------------------
 
 
