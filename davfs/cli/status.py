@@ -31,8 +31,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def collect(remote: Remote) -> dict[str, Any]:
-    """The status as in --json: ``nodes`` (name, dav, up), ``leader``, ``volumes`` (name, holder, epoch, replicas), and
-    ``fresh``: whether a majority confirmed it."""
+    """The status as in --json: ``nodes`` (name, dav, up), ``leader`` and ``term`` of Raft, ``volumes`` (name, holder,
+    epoch, replicas), and ``fresh``: whether a majority confirmed it."""
     answers = remote.ask_all("node.status")
     nodes = [
         {"name": member.name, "dav": member.dav, "up": answers[member.name] is not None}
@@ -41,10 +41,11 @@ def collect(remote: Remote) -> dict[str, Any]:
     try:
         known = remote.ask("admin.status", {}, timeout=4.0)
     except Unavailable:
-        known = {"leader": None, "volumes": [], "fresh": False}
+        known = {"leader": None, "term": None, "volumes": [], "fresh": False}
     return {
         "nodes": nodes,
         "leader": known["leader"],
+        "term": known["term"],
         "volumes": known["volumes"],
         "fresh": known["fresh"],
     }

@@ -29,6 +29,9 @@ class Raft(Protocol):
     @property
     def leader(self) -> str | None: ...
 
+    @property
+    def term(self) -> int: ...
+
     def submit(self, command: tuple[Any, ...], timeout: float) -> Any: ...
 
     def barrier(self, timeout: float) -> None: ...
@@ -75,6 +78,7 @@ class Admin:
             "version": __version__,
             "fingerprint": cluster_fingerprint(self._config),
             "leader": self._raft.leader,
+            "term": self._raft.term,
             "volumes": sorted(volume.name for volume in self._state.volumes.values()),
         }
 
@@ -88,7 +92,7 @@ class Admin:
     # --- the cluster ------------------------------------------------------------------------------------------------
 
     def status(self, args: Mapping[str, Any]) -> dict[str, Any]:
-        """Nodes, Raft leader and volumes. ``fresh`` is false when no majority confirms what is shown."""
+        """Nodes, Raft leader and term, volumes. ``fresh`` is false when no majority confirms what is shown."""
         try:
             self._raft.barrier(STATUS_TIMEOUT)
             fresh = True
@@ -98,6 +102,7 @@ class Admin:
             "node": self._config.name,
             "fresh": fresh,
             "leader": self._raft.leader,
+            "term": self._raft.term,
             "nodes": [{"name": member.name, "dav": member.dav} for member in self._config.cluster.nodes],
             "volumes": self._volumes(),
         }

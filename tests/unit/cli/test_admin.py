@@ -33,6 +33,10 @@ class OneLog:
     def leader(self) -> str | None:
         return None if self.down else "node-2"
 
+    @property
+    def term(self) -> int:
+        return 7
+
     def barrier(self, timeout: float) -> None:
         if self.down:
             raise ConsensusUnavailable("no leader")
@@ -104,7 +108,7 @@ def test_status_has_the_keys_that_tools_rely_on(davfs: Any) -> None:
     assert code == 0
     assert [(n["name"], n["up"]) for n in status["nodes"]] == [("node-1", True), ("node-2", True), ("node-3", False)]
     assert all(n["dav"].startswith("http://127.0.0.1:") for n in status["nodes"])
-    assert status["leader"] == "node-2"
+    assert (status["leader"], status["term"]) == ("node-2", 7)
     (volume,) = status["volumes"]
     assert (volume["name"], volume["holder"], volume["epoch"]) == ("demo", None, 0)
     assert volume["replicas"] == ["node-1", "node-2", "node-3"]
