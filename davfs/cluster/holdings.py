@@ -37,6 +37,7 @@ class Holdings:
         self._lock = Lock()
         self._holders: Mapping[str, Holder] = {}
         self._taking: set[str] = set()
+        self._leader_seen = site.clock.now()
         self._changed = site.make_signal()
         self._stopped = False
         self._confirmed_at = float("-inf")  # when Raft last confirmed what this node knows
@@ -55,13 +56,14 @@ class Holdings:
         timing = self._site.timing
         deadline = self._site.clock.now() + 2 * timing.ttl + 3
         recheck = self._site.clock.now() + RECHECK_S
-        leader_seen = self._site.clock.now()
         reason = "nobody serves the volume right now"
         while not self._stopped and self._site.clock.now() < deadline:
             state = yield from self._known(volume)
             holder = yield from self._serving(state.id)
             if holder is not None:
                 return holder
+            if not self._led():
+                raise Unavailable(f"{volume}: too few nodes answer each other; start more of them, then try again")
             grant = state.tenure.grant
             if grant is None:
                 try:
@@ -87,10 +89,6 @@ class Holdings:
                 return target  # if it failed a moment ago and answers now, it is worth another try
             else:
                 reason = f"{grant.address}, who holds it, does not answer"
-            if self._site.leader_known():
-                leader_seen = self._site.clock.now()
-            elif self._site.clock.now() - leader_seen > timing.leaderless:
-                raise Unavailable(f"{volume}: too few nodes answer each other; start more of them, then try again")
             yield from self._wait_for_change(state, deadline)
         raise Unavailable(f"{volume}: {reason}; try again shortly")
 
@@ -105,6 +103,13 @@ class Holdings:
         yield Submit((self._site.request_id(), "noop"), self._site.timing.call)  # once applied, all before it is
         self._confirmed_at = began
         return self._site.state.volume_named(volume)
+
+    def _led(self) -> bool:
+        """False when no leader has been known for longer than an election takes: waiting would be of no use."""
+        now = self._site.clock.now()
+        if self._site.leader_known():
+            self._leader_seen = now
+        return now - self._leader_seen <= self._site.timing.leaderless
 
     def _serving(self, volume_id: str) -> Protocol_[Holder | None]:
         holder = self._holders.get(volume_id)
@@ -187,6 +192,7 @@ class Holdings:
         """The background task: refresh all tokens with one command, free what is idle, drop what ended."""
         while not self._stopped:
             yield Sleep(self._site.timing.ttl / 5)
+            self._led()
             for holder in list(self._holders.values()):
                 # In tasks of their own: freeing one volume may wait, and must not cost the others their refresh.
                 if holder.log.stopped:
