@@ -13,7 +13,7 @@ from typing import Any
 
 import msgpack
 
-from davfs.core import grants, locks
+from davfs.core import grants, locks, sessions
 from davfs.core.errors import (
     AlreadyExists,
     DavfsError,
@@ -27,6 +27,7 @@ from davfs.core.errors import (
 )
 from davfs.core.grants import Grant, Tenure
 from davfs.core.model import DavLock, Epoch, NodeInfo, VolumeInfo, VolumePolicy
+from davfs.core.sessions import SessionKey
 
 FORMAT = 1
 REMEMBERED_RESULTS = 10_000
@@ -35,7 +36,8 @@ _DENIED_NAMES = {"", ".", ".."}
 
 @dataclass(frozen=True, slots=True)
 class VolumeState:
-    """A volume as Raft holds it. ``incarnations``: the replica store of each node that may vote (design, section 3)."""
+    """A volume as Raft holds it. ``incarnations``: the replica store of each node that may vote (design, section 3);
+    ``session``: who has an exclusive volume to itself."""
 
     id: str
     name: str
@@ -44,6 +46,7 @@ class VolumeState:
     tenure: Tenure = field(default_factory=Tenure)
     incarnations: Mapping[str, str] = field(default_factory=dict)
     locks: Mapping[str, DavLock] = field(default_factory=dict)
+    session: SessionKey | None = None
 
     def info(self) -> VolumeInfo:
         grant = self.tenure.grant
@@ -164,6 +167,9 @@ class ClusterState:
     def _do_assign(self, volume_id: str, digest: str, address: str, ttl_s: float) -> list[int]:
         volume = self.volume(volume_id)
         tenure = grants.assign(volume.tenure, self.incarnation, digest, address, ttl_s)
+        if volume.locks and address not in self.nodes:
+            # A gateway enforces DAV locks; a program knows nothing of them and waits until they end (section 7).
+            raise Locked(f"people hold {len(volume.locks)} DAV locks in {volume.name!r}; a program has to wait for them")
         self._replace(replace(volume, tenure=tenure))
         return list(tenure.last)
 
@@ -198,9 +204,7 @@ class ClusterState:
     def _do_lock(self, volume_id: str, epoch: list[int], wanted: dict[str, Any]) -> None:
         volume = self._held(volume_id, epoch)
         lock = _load_lock(wanted)
-        if rivals := locks.conflicts(volume.locks.values(), lock):
-            raise Locked("a lock there conflicts with the one that is wanted", path=list(rivals[0].path))
-        self._replace(replace(volume, locks={**volume.locks, lock.token: lock}))
+        self._replace(replace(volume, locks=locks.granted(volume.locks, lock)))
 
     def _do_lock_refresh(self, volume_id: str, epoch: list[int], token: str, timeout_s: int) -> None:
         volume = self._held(volume_id, epoch)
@@ -210,9 +214,19 @@ class ClusterState:
         lock = replace(lock, timeout_s=timeout_s, refreshes=lock.refreshes + 1)
         self._replace(replace(volume, locks={**volume.locks, token: lock}))
 
-    def _do_unlock(self, volume_id: str, epoch: list[int], tokens: list[str]) -> None:
+    def _do_unlock(self, volume_id: str, epoch: list[int], tokens: list[str]) -> list[str]:
+        """End locks by their owners' or the holder's word; the tokens of those that there were."""
         volume = self._held(volume_id, epoch)
         self._replace(replace(volume, locks={k: v for k, v in volume.locks.items() if k not in tokens}))
+        return [token for token in tokens if token in volume.locks]
+
+    def _do_lock_break(self, volume_id: str, token: str, by: str) -> dict[str, Any]:
+        """End a lock by an administrator's word, whoever holds the volume; the lock. ``by``: who, for the record."""
+        volume = self.volume(volume_id)
+        if token not in volume.locks:
+            raise LockTokenMismatch("there is no such lock any more")
+        self._replace(replace(volume, locks={k: v for k, v in volume.locks.items() if k != token}))
+        return asdict(volume.locks[token])
 
     def _do_lock_expire(self, volume_id: str, token: str, refreshes: int) -> None:
         """The leader's word that a lock was not refreshed for its whole time; nothing happens if it was since."""
@@ -220,6 +234,16 @@ class ClusterState:
         lock = volume.locks.get(token)
         if lock is not None and lock.refreshes == refreshes:
             self._replace(replace(volume, locks={k: v for k, v in volume.locks.items() if k != token}))
+
+    # --- commands: the session that has an exclusive volume to itself ----------------------------------------------------
+
+    def _do_session_claim(self, volume_id: str, epoch: list[int], key: list[str]) -> None:
+        volume = self._held(volume_id, epoch)
+        self._replace(replace(volume, session=sessions.claim(volume.session, SessionKey(*key))))
+
+    def _do_session_release(self, volume_id: str, epoch: list[int], key: list[str]) -> None:
+        volume = self._held(volume_id, epoch)
+        self._replace(replace(volume, session=sessions.release(volume.session, SessionKey(*key))))
 
 
 def _load_lock(value: dict[str, Any]) -> DavLock:
@@ -237,9 +261,12 @@ def _load_volume(value: dict[str, Any]) -> VolumeState:
         Tenure(
             Epoch(*tenure["last"]),
             None if grant is None else Grant(**{**grant, "epoch": Epoch(*grant["epoch"])}),
+            tenure.get("ended", ""),
+            tenure.get("ended_digest", ""),
         ),
         value["incarnations"],
         {token: _load_lock(lock) for token, lock in value["locks"].items()},
+        None if value.get("session") is None else SessionKey(*value["session"]),
     )
 
 
