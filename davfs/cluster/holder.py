@@ -139,7 +139,7 @@ class Holder:
                 self.depose(f"a record could not be made: {error}")  # the working documents are ahead of the log now
                 raise
             self.log.push(Pending(record.position, data, attachments))
-        self.log.signal.notify()
+        self.log.work.notify()
         done = yield from self.log.wait_committed(record.position.seq)
         return (reply,) if done else None
 
@@ -149,8 +149,8 @@ class Holder:
         """Free the volume: no new changes, everything flushed to all reachable replicas, then Raft is told."""
         self.serving = False
         self.log.draining = True
-        self.log.signal.notify()
-        yield Wait(self.log.signal, self._flushed, self.site.timing.call)
+        self.log.work.notify()
+        yield Wait(self.log.progress, self._flushed, self.site.timing.call)
         self.log.stop()
         yield from free(self.site, self.credentials, self.digest)
 

@@ -62,7 +62,8 @@ class HolderLog:
     def __init__(
         self, site: Site, replica: Replica, credentials: Credentials, nodes: Sequence[str], deposed: Callable[[str], None]
     ) -> None:
-        self.signal = site.make_signal()
+        self.work = site.make_signal()  # for the tasks that send
+        self.progress = site.make_signal()  # for those who wait for a commit
         self.base = replica.store.last
         self.last = self.base
         self.committed = replica.store.committed.seq
@@ -83,19 +84,20 @@ class HolderLog:
         return Position(self._credentials.epoch, self.last.seq + 1)
 
     def push(self, pending: Pending) -> None:
-        """Take the record for ``next_position()``. The caller holds the holder's lock, and then notifies ``signal``."""
+        """Take the record for ``next_position()``. The caller holds the holder's lock, and then notifies ``work``."""
         with self._lock:
             self._tail[pending.position.seq] = pending
             self.last = pending.position
 
     def wait_committed(self, seq: int) -> Protocol_[bool]:
         """Wait until a record is committed and applied here; False if that is not known in time."""
-        yield Wait(self.signal, lambda: self.committed >= seq or self.stopped, self._site.timing.commit)
+        yield Wait(self.progress, lambda: self.committed >= seq or self.stopped, self._site.timing.commit)
         return self.committed >= seq
 
     def stop(self) -> None:
         self.stopped = True
-        self.signal.notify()
+        self.work.notify()
+        self.progress.notify()
 
     # --- records out ------------------------------------------------------------------------------------------------
 
@@ -103,7 +105,7 @@ class HolderLog:
         """The task that keeps one replica up to date for as long as the grant lasts."""
         follower = self.followers.by_node[node]
         while not self.stopped:
-            yield Wait(self.signal, lambda: self._has_work(follower), self._site.timing.heartbeat)
+            yield Wait(self.work, lambda: self._has_work(follower), self._site.timing.heartbeat)
             try:
                 yield from self._send(follower)
                 follower.failing = False
@@ -133,7 +135,7 @@ class HolderLog:
 
     def _failed(self, follower: Follower) -> Protocol_[None]:
         follower.failing = True
-        self.signal.notify()
+        self.progress.notify()
         yield Sleep(0.1)
 
     def _send(self, follower: Follower) -> Protocol_[None]:
@@ -169,6 +171,8 @@ class HolderLog:
         follower.match = previous.seq + len(batch)
         follower.next_seq = follower.match + 1
         follower.told = committed
+        if self.draining:
+            self.progress.notify()
         yield from self._admit(follower)
         self._advance()
 
@@ -232,7 +236,7 @@ class HolderLog:
             self.committed = reached
             with self._lock:
                 self._trim(reached)
-        self.signal.notify()
+        self.progress.notify()
 
     def _trim(self, reached: int) -> None:
         """Forget what is committed and sent to everyone, or too much to keep for a slow replica: it is in the log."""
