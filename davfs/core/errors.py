@@ -132,6 +132,24 @@ class StaleEpoch(DavfsError):
     status = 503
 
 
+class TokenExpired(StaleEpoch):
+    """The token was not refreshed in time and has expired; assign the volume anew."""
+
+    code = "token-expired"
+
+
+class TokenFreed(StaleEpoch):
+    """The token was given back; assign the volume anew."""
+
+    code = "token-freed"
+
+
+class TokenUnknown(StaleEpoch):
+    """No such token was ever granted, as far as this node knows."""
+
+    code = "token-unknown"
+
+
 class NotSealed(DavfsError):
     """This replica was not sealed to that epoch yet."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from hmac import compare_digest
 
-from davfs.core.errors import StaleEpoch, TokenRefused, VolumeHeld
+from davfs.core.errors import StaleEpoch, TokenExpired, TokenFreed, TokenRefused, TokenUnknown, VolumeHeld
 from davfs.core.model import NO_EPOCH, Epoch
 
 
@@ -24,12 +24,24 @@ class Grant:
     refreshes: int = 0
 
 
+EXPIRED = "expired"
+FREED = "freed"
+
+_NO_DIGEST = "0" * 64  # compared where there is nothing to compare with, so that every refusal takes the same time
+
+
 @dataclass(frozen=True, slots=True)
 class Tenure:
-    """A volume's current grant, if any, and the highest epoch it ever had."""
+    """A volume's current grant, if any, and the highest epoch it ever had.
+
+    ``ended`` and ``ended_digest``: how the grant of ``last`` ended (EXPIRED, FREED) and whose it was, for the answer
+    to its former bearer.
+    """
 
     last: Epoch = NO_EPOCH
     grant: Grant | None = None
+    ended: str = ""
+    ended_digest: str = ""
 
 
 def assign(tenure: Tenure, incarnation: int, digest: str, address: str, ttl_s: float) -> Tenure:
@@ -46,19 +58,34 @@ def assign(tenure: Tenure, incarnation: int, digest: str, address: str, ttl_s: f
 
 
 def check(tenure: Tenure, epoch: Epoch, digest: str) -> Grant:
-    """The grant, if (epoch, digest) is it; :class:`StaleEpoch` or :class:`TokenRefused` otherwise."""
+    """The grant, if (epoch, digest) is it; otherwise one of five refusals.
+
+    :class:`TokenUnknown` (made up, or granted a moment ago and not known here), :class:`StaleEpoch` (granted to another
+    since), :class:`TokenRefused` (wrong), :class:`TokenExpired`, :class:`TokenFreed`. The digests are compared first and
+    whatever else is the case: how long a refusal takes tells nothing about the digest.
+    """
     grant = tenure.grant
-    if grant is None or grant.epoch != epoch:
-        message = f"epoch {epoch} is not the current grant (the highest was {tenure.last})"
-        raise StaleEpoch(message, last=list(tenure.last))
-    require_same_digest(grant.digest, digest)
+    same = _same(tenure.ended_digest or _NO_DIGEST if grant is None else grant.digest, digest)
+    last = list(tenure.last)
+    if epoch > tenure.last:
+        raise TokenUnknown(f"epoch {epoch} was not granted as far as is known here (the highest was {tenure.last})", last=last)
+    if epoch < tenure.last:
+        raise StaleEpoch(f"epoch {epoch} is over: the volume was granted at {tenure.last} since", last=last)
+    if not same:
+        raise TokenRefused()
+    if grant is None:
+        raise (TokenFreed if tenure.ended == FREED else TokenExpired)(last=last)
     return grant
 
 
 def require_same_digest(expected: str, digest: str) -> None:
     """:class:`TokenRefused` unless the digests are the same; takes the same time wherever they differ."""
-    if not compare_digest(expected, digest):
+    if not _same(expected, digest):
         raise TokenRefused()
+
+
+def _same(expected: str, digest: str) -> bool:
+    return compare_digest(expected.encode(), digest.encode())
 
 
 def refresh(tenure: Tenure, epoch: Epoch, digest: str) -> Tenure:
@@ -69,8 +96,8 @@ def refresh(tenure: Tenure, epoch: Epoch, digest: str) -> Tenure:
 
 def free(tenure: Tenure, epoch: Epoch, digest: str) -> Tenure:
     """End the grant by its bearer's word."""
-    check(tenure, epoch, digest)
-    return replace(tenure, grant=None)
+    grant = check(tenure, epoch, digest)
+    return replace(tenure, grant=None, ended=FREED, ended_digest=grant.digest)
 
 
 def expire(tenure: Tenure, epoch: Epoch, refreshes: int) -> Tenure:
@@ -78,4 +105,4 @@ def expire(tenure: Tenure, epoch: Epoch, refreshes: int) -> Tenure:
     grant = tenure.grant
     if grant is None or grant.epoch != epoch or grant.refreshes != refreshes:
         return tenure
-    return replace(tenure, grant=None)
+    return replace(tenure, grant=None, ended=EXPIRED, ended_digest=grant.digest)

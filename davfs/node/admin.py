@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeAlias
 from davfs import __version__
 from davfs.core import grants
 from davfs.core.cluster_state import ClusterState, VolumeState, value_of
-from davfs.core.errors import ConfigError, InvalidInput, Locked, Unavailable, VolumeHeld
+from davfs.core.errors import ConfigError, InvalidInput, Unavailable, VolumeHeld
 from davfs.core.model import Epoch, VolumeInfo, VolumePolicy
 from davfs.node.config import NodeConfig, check_policy, cluster_fingerprint, cluster_settings, difference
 
@@ -150,10 +150,11 @@ class Admin:
     def volume_assign(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Grant a volume to the bearer of the token whose digest this is; :class:`VolumeHeld` while another has it."""
         volume = self._named(args)
-        if volume.locks:
-            raise Locked(f"people hold {len(volume.locks)} DAV locks in {volume.name!r}; a program has to wait for them")
+        address = str(args.get("address") or "")
+        if address in self._state.nodes:
+            raise InvalidInput(f"{address!r} is a node's name: requests would be forwarded to it; give another address")
         ttl = float(args.get("ttl") or self._config.cluster.token_ttl)
-        epoch = self._command(args, "assign", volume.id, _text(args, "token_digest"), str(args.get("address") or ""), ttl)
+        epoch = self._command(args, "assign", volume.id, _text(args, "token_digest"), address, ttl)
         return {"name": volume.name, "id": volume.id, "epoch": list(epoch), "ttl": ttl}
 
     def volume_refresh(self, args: Mapping[str, Any]) -> dict[str, Any]:
