@@ -127,6 +127,7 @@ def move(
     try:
         created = yield from change_gated(holder, caller, prepare)
         yield from drop_locks(holder, source)
+        yield from drop_locks(holder, target, members=True)
         return bool(created)
     finally:
         holder.gates.leave(ticket)
@@ -182,9 +183,11 @@ def target_of(holder: Holder, view: IndexView, target: Path, overwrite: bool, ca
     return replaced
 
 
-def drop_locks(holder: Holder, path: Path) -> Protocol_[None]:
-    """End the locks of a path that is gone. The change is committed: if Raft does not answer they end by their time."""
-    tokens = tree.tokens_at_and_below(holder.locks(), path)
+def drop_locks(holder: Holder, path: Path, *, members: bool = False) -> Protocol_[None]:
+    """End the locks of a path that is gone. ``members``: only those below it, where it was replaced: the lock on its own
+    name stays (RFC 4918, 7.5). The change is committed: if Raft does not answer they end by their time."""
+    gone = [lock for lock in holder.locks() if lock.path[: len(path)] == path and not (members and lock.path == path)]
+    tokens = [lock.token for lock in gone]
     if not tokens:
         return
     site, credentials = holder.site, holder.credentials

@@ -122,4 +122,6 @@ def _copy_gated(
 
     while not work.finished:
         yield from holder.commit(build, caller.request_id)
+    if replaced is not None:
+        yield from changes.drop_locks(holder, target, members=True)
     return replaced is None

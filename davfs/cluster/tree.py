@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
 from davfs.cluster.api import Caller
 from davfs.core import locks
@@ -59,8 +59,3 @@ def require_unlocked(
     if members:
         in_the_way += locks.below(all_locks, path)
     locks.require_tokens(in_the_way, caller.lock_tokens, caller.principal)
-
-
-def tokens_at_and_below(all_locks: Iterable[DavLock], path: Path) -> list[str]:
-    """Locks that end when the path is deleted or moved away: they belong to the path (RFC 4918, 7.5 and 9.6)."""
-    return [lock.token for lock in all_locks if lock.path[: len(path)] == path]
