@@ -1,7 +1,11 @@
-"""A listener of davfs.dav over a drive in memory, one for each module; each test gets a collection of its own."""
+"""A listener of davfs.dav over a drive in memory, one for each module; each test finds the volume ``demo`` empty.
+
+DAVFS_DAV_PORT: a node of a real drive instead (volumes ``demo`` and ``Other``; tests/integration/test_dav_cases.py).
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -20,6 +24,9 @@ def drive() -> MemoryDrive:
 
 @pytest.fixture(scope="module")
 def port(drive: MemoryDrive) -> Iterator[int]:
+    if given := os.environ.get("DAVFS_DAV_PORT"):
+        yield int(given)
+        return
     server = DavServer("127.0.0.1", 0, DavApplication(drive, DavSettings()), threads=24)
     server.start()
     yield server.port
