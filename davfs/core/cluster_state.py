@@ -1,4 +1,4 @@
-"""The state machine that Raft replicates: nodes, volumes, tokens with epochs, DAV locks.
+"""The state machine that Raft replicates: nodes, volumes, tokens with epochs, DAV locks, accounts.
 
 A command is a plain tuple ``(request id, verb, *arguments)`` and its result ``("ok", value)`` or
 ``("error", code, message, data)``: commands never raise (a command that raises would stall PySyncObj for ever) and are
@@ -13,7 +13,7 @@ from typing import Any
 
 import msgpack
 
-from davfs.core import grants, locks, sessions
+from davfs.core import accounts, grants, locks, sessions
 from davfs.core.errors import (
     AlreadyExists,
     DavfsError,
@@ -70,6 +70,7 @@ class ClusterState:
         self.incarnation = 1
         self.nodes: Mapping[str, NodeInfo] = {}
         self.volumes: Mapping[str, VolumeState] = {}
+        self.accounts: accounts.Accounts = {}
         self._results: dict[str, Any] = {}
         self._verbs: dict[str, Callable[..., Any]] = {
             name.removeprefix("_do_"): getattr(self, name) for name in dir(self) if name.startswith("_do_")
@@ -113,6 +114,7 @@ class ClusterState:
             "incarnation": self.incarnation,
             "nodes": [asdict(node) for node in self.nodes.values()],
             "volumes": [asdict(volume) for volume in self.volumes.values()],
+            "accounts": accounts.dump(self.accounts),
             "results": list(self._results.items()),
         }
         return bytes(msgpack.packb([FORMAT, state], use_bin_type=True))
@@ -124,6 +126,7 @@ class ClusterState:
         self.incarnation = state["incarnation"]
         self.nodes = {node["name"]: NodeInfo(**node) for node in state["nodes"]}
         self.volumes = {volume["id"]: _load_volume(volume) for volume in state["volumes"]}
+        self.accounts = accounts.load(state.get("accounts", []))
         self._results = {request: _load_result(result) for request, result in state["results"]}
 
     def _replace(self, volume: VolumeState) -> None:
@@ -150,6 +153,7 @@ class ClusterState:
     def _do_volume_delete(self, volume_id: str) -> None:
         self.volume(volume_id)
         self.volumes = {key: volume for key, volume in self.volumes.items() if key != volume_id}
+        self.accounts = accounts.forget_volume(self.accounts, volume_id)
 
     def _do_replica_admit(self, volume_id: str, node: str, incarnation: str, epoch: list[int] | None) -> None:
         """Let a node's replica store vote. The first store of a node is admitted freely; one that replaces it (the disk
@@ -244,6 +248,12 @@ class ClusterState:
     def _do_session_release(self, volume_id: str, epoch: list[int], key: list[str]) -> None:
         volume = self._held(volume_id, epoch)
         self._replace(replace(volume, session=sessions.release(volume.session, SessionKey(*key))))
+
+    # --- commands: accounts -----------------------------------------------------------------------------------------
+
+    def _do_account(self, change: str, *arguments: Any) -> None:
+        """Change the table of accounts (``accounts.CHANGES``)."""
+        self.accounts = accounts.CHANGES[change](self.accounts, *arguments)
 
 
 def _load_lock(value: dict[str, Any]) -> DavLock:

@@ -53,6 +53,12 @@ class VolumeNotFound(NotFound):
     code = "volume-not-found"
 
 
+class AccountNotFound(NotFound):
+    """There is no account of that name."""
+
+    code = "account-not-found"
+
+
 class AlreadyExists(DavfsError):
     """Something of that name exists already."""
 

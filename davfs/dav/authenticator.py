@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from davfs.core.errors import DavfsError
-from davfs.core.passwords import hash_password, parse_hash, verify_password
+from davfs.core.passwords import hash_password, check_hash, verify_password
 
 REMEMBERED_S = 60.0  # a verified password is believed so long: scrypt costs 50 ms on purpose
 MAX_REMEMBERED = 10_000
@@ -34,7 +34,7 @@ class Authenticator:
     def __init__(self, users: Mapping[str, str] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._users = dict(users or {})
         for stored in self._users.values():
-            parse_hash(stored)
+            check_hash(stored)
         self._clock = clock
         self._key = secrets.token_bytes(32)
         self._verified: dict[bytes, tuple[str, float]] = {}

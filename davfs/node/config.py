@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from davfs.core.errors import ConfigError, InvalidInput
 from davfs.core.model import MIB, NodeInfo, VolumePolicy
-from davfs.core.passwords import parse_hash
+from davfs.core.passwords import check_hash
 from davfs.node.tables import Table
 
 FORMAT = 1
@@ -60,7 +60,7 @@ class ClusterConfig:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """An account: name and scrypt text (``core.passwords``)."""
+    """An account: name and password hash (``core.passwords``)."""
 
     name: str
     password: str
@@ -239,7 +239,7 @@ def _dav(table: Table, folder: Path) -> DavConfig:
         if user.name in [u.name for u in users]:
             item.wrong("name", f"{user.name!r} is listed twice")
         try:
-            parse_hash(user.password)
+            check_hash(user.password)
         except InvalidInput as error:
             item.wrong("password", error.message)
         users.append(user)

@@ -88,7 +88,7 @@ def test_paths_are_relative_to_the_file_and_defaults_are_the_designs() -> None:
         ("dav.listen", "0.0.0.0:8080", "dav.anonymous: true is only for loopback"),
         ("dav.cert", "c.pem", "dav.key: is missing"),
         ("dav.user", [{"name": "a:b", "password": HASH}], "dav.user[0].name: must not have a colon"),
-        ("dav.user", [{"name": "a", "password": "secret"}], "dav.user[0].password: a password hash looks like scrypt"),
+        ("dav.user", [{"name": "a", "password": "secret"}], "dav.user[0].password: a password hash looks like $argon2id"),
         ("dav.user", [{"name": "a"}], "dav.user[0].password: is missing"),
         ("dav.user", [{"name": "a", "password": HASH}] * 2, "dav.user[1].name: 'a' is listed twice"),
         ("dav.user", {"name": "a"}, "dav.user: must be a list of tables"),
