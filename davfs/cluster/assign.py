@@ -1,13 +1,15 @@
 """Assign: ask Raft for the volume, seal its replicas, adopt what a majority knows, open with a start record.
 
 Design, section 2, Assign 1 to 3. Nothing is read from a replica before it is sealed, and nothing is served before the
-start record is committed: so the new holder sees every change that any earlier holder acknowledged.
+start record is committed: so the new holder sees every change that any earlier holder acknowledged. A holder that keeps
+none of the volume's replicas (a program) adopts into a working copy; what is sealed and counted are the replicas alone.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from davfs.cluster.holder import Holder, free
 from davfs.cluster.log import Credentials
@@ -24,15 +26,24 @@ log = logging.getLogger(__name__)
 
 SECRET_BYTES = 32
 
+Granted: TypeAlias = Callable[[Credentials, str, float], None]
 
-def take(site: Site, volume: VolumeState, replica: Replica) -> Protocol_[Holder]:
-    """Become the volume's holder. :class:`VolumeHeld` if it is held, :class:`QuorumLost` if too few replicas answer."""
+
+def take(
+    site: Site, volume: VolumeState, replica: Replica, granted: Granted = lambda credentials, digest, since: None
+) -> Protocol_[Holder]:
+    """Become the volume's holder. :class:`VolumeHeld` if it is held, :class:`QuorumLost` if too few replicas answer.
+
+    ``granted`` is told (credentials, token digest, when the grant was first asked for) before anything is adopted: who
+    has much to adopt refreshes the token from then on.
+    """
     token = site.random.token(SECRET_BYTES)
     digest = digest_of(token)
     before_send = site.clock.now()
     command = (site.request_id(), "assign", volume.id, digest, site.node, site.timing.ttl)
-    granted = yield Submit(command, site.timing.call)
-    credentials = Credentials(volume.id, Epoch(*value_of(granted)), token)
+    epoch = Epoch(*value_of((yield Submit(command, site.timing.call))))
+    credentials = Credentials(volume.id, epoch, token)
+    granted(credentials, digest, before_send)
     holder: Holder | None = None
     try:
         base = yield from _seal_and_adopt(site, volume.id, replica, credentials)
@@ -59,13 +70,19 @@ def _seal_and_adopt(site: Site, volume_id: str, replica: Replica, credentials: C
     statuses = yield from _seal(site, volume_id, credentials)
     best = max(statuses, key=lambda node: (position(statuses[node]["last"]), node == site.node))
     wanted = position(statuses[best]["last"])
+    committed = 0
+    if site.node not in statuses:
+        # A working copy begins empty or old. What a sealed replica has committed stands in every log that can be the
+        # best one, so it may be applied here as it comes, rather than all at once while the start record waits.
+        yield from replica.seal(credentials.epoch, digest_of(credentials.token))
+        committed = max(position(status["committed"]).seq for status in statuses.values())
     if replica.store.last != wanted:
-        yield from _adopt(site, replica, credentials, best, wanted)
+        yield from _adopt(site, replica, credentials, best, wanted, committed)
     return wanted
 
 
 def _seal(site: Site, volume_id: str, credentials: Credentials) -> Protocol_[dict[str, Any]]:
-    """Seal a majority of the configured replicas, this node's own among them; node -> status."""
+    """Seal a majority of the configured replicas, this node's own among them if it keeps one; node -> status."""
     volume = site.state.volume(volume_id)
 
     def counted(outcomes: Outcomes) -> dict[str, Any]:
@@ -76,7 +93,8 @@ def _seal(site: Site, volume_id: str, credentials: Credentials) -> Protocol_[dic
         }
 
     def enough(outcomes: Outcomes) -> bool:
-        return site.node in outcomes and is_majority(counted(outcomes), volume.replicas)
+        own = site.node in outcomes or site.node not in volume.replicas
+        return own and is_majority(counted(outcomes), volume.replicas)
 
     calls = [Call(node, "replica.seal", credentials.wire(), timeout=site.timing.call) for node in volume.replicas]
     outcomes: Outcomes = yield Gather(calls, enough)
@@ -90,9 +108,9 @@ def _seal(site: Site, volume_id: str, credentials: Credentials) -> Protocol_[dic
 
 
 def _adopt(
-    site: Site, replica: Replica, credentials: Credentials, source: str, wanted: Position
+    site: Site, replica: Replica, credentials: Credentials, source: str, wanted: Position, committed: int
 ) -> Protocol_[None]:
-    """Bring this node's own log to the end of the best one that was found."""
+    """Bring the holder's own log to the end of the best one that was found, applying what is known to be committed."""
     at = replica.store.committed
     digest = digest_of(credentials.token)
     while at.seq < wanted.seq:
@@ -101,7 +119,9 @@ def _adopt(
         records = unpack(reply.blob, reply.value["records"])
         if not records:
             raise CorruptData(f"the log of {source} ends before {wanted}, which it said it has")
-        replica.append(credentials.epoch, digest, at, records, 0)
+        replica.append(credentials.epoch, digest, at, records, committed)
+        if committed:
+            replica.apply_committed()
         reached = replica.store.position_at(at.seq + len(records))
         if reached is None:
             raise CorruptData(f"the log has no record {at.seq + len(records)}")

@@ -1,4 +1,8 @@
-"""How far each volume replica has got, seen from the holder: what a majority holds, who answers, who may vote."""
+"""How far each volume replica has got, seen from the holder: what a majority holds, who answers, who may vote.
+
+A holder that is none of the configured replicas (a program) has a *working copy*: it follows the log like a replica, so
+that its index can answer reads, and never counts in a majority, because nobody would find it after the holder is gone.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +28,14 @@ class Follower:
 class Followers:
     """All replicas of a volume. A replica counts only under the store incarnation that Raft has for it (section 3)."""
 
-    def __init__(self, configured: Collection[str], base_seq: int) -> None:
+    def __init__(self, configured: Collection[str], base_seq: int, holder: str) -> None:
         self.configured = tuple(configured)
-        self.by_node = {node: Follower(node, base_seq + 1) for node in configured}
+        followed = dict.fromkeys((*configured, holder))
+        self.by_node = {node: Follower(node, base_seq + 1) for node in followed}
 
     def voters(self, incarnations: Mapping[str, str]) -> list[Follower]:
-        return [f for f in self.by_node.values() if f.incarnation and incarnations.get(f.node) == f.incarnation]
+        candidates = (self.by_node[node] for node in self.configured)
+        return [f for f in candidates if f.incarnation and incarnations.get(f.node) == f.incarnation]
 
     def majority_seq(self, incarnations: Mapping[str, str]) -> int:
         """The highest seq that a majority of the configured replicas holds durably."""

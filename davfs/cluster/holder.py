@@ -87,7 +87,7 @@ class Holder:
 
     def open(self, base: Position, request_id: str) -> Protocol_[None]:
         """Commit the start record: with it, everything adopted is committed, and the first request may be served."""
-        for node in self.log.followers.configured:
+        for node in self.log.followers.by_node:
             yield Spawn(self.log.replicate(node), f"replicate-{node}")
         committed = yield from self._commit(lambda edits: None, request_id, (), START, base)
         if committed is None:

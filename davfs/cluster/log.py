@@ -2,7 +2,8 @@
 
 One background task a replica sends what that replica lacks, many clients' records in one request and one fsync (group
 commit); a slow or dead replica delays nobody. The commit mark follows the majority of the configured set, and never
-overtakes this node's own replica, whose index answers the reads.
+overtakes the holder's own copy, whose index answers the reads. On a node that copy is one of the configured replicas;
+a program's is a working copy, which is followed like a replica and counts in no majority (``followers.py``).
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class HolderLog:
         self.base = replica.store.last
         self.last = self.base
         self.committed = replica.store.committed.seq
-        self.followers = Followers(nodes, self.base.seq)
+        self.followers = Followers(nodes, self.base.seq, site.node)
         self.stopped = False
         self.draining = False
         self._site = site
@@ -202,6 +203,8 @@ class HolderLog:
 
     def _admit(self, follower: Follower) -> Protocol_[None]:
         """Ask Raft to let a new store vote, once it holds everything that is committed (section 3: wiped replicas)."""
+        if follower.node not in self.followers.configured:
+            return  # a working copy never votes
         if self._incarnations().get(follower.node) == follower.incarnation or follower.match < self.committed:
             return
         credentials = self._credentials

@@ -1,30 +1,37 @@
 """What a node does for other nodes: the requests of the flows, as handlers over its replicas and chunks.
 
 A handler gets (the peer's name, arguments, blob) and is a protocol of its own that ends in a ``Reply``. Arguments come
-from authenticated nodes but are checked all the same; a malformed request is :class:`InvalidInput` and harms nothing.
+from authenticated peers but are checked all the same; a malformed request is :class:`InvalidInput` and harms nothing.
+Nodes trust each other; a program may touch a volume only with the token that holds it now.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from davfs.cluster.assign import unpack
-from davfs.cluster.replicas import Replicas
+from davfs.cluster.replica import Replica
 from davfs.cluster.site import Site
 from davfs.core import grants
 from davfs.core.chunking import digest_of
-from davfs.core.effects import Protocol_, Reply
+from davfs.core.effects import Protocol_, Reply, Wait
 from davfs.core.errors import CorruptData, InvalidInput, StaleEpoch
 from davfs.core.model import Epoch, position
 
 Handler: TypeAlias = Callable[[str, Mapping[str, Any], bytes], Protocol_[Reply]]
 
 
+class ReplicaSource(Protocol):
+    """Where a handler finds the replica of a volume (``Replicas``; a program's one working copy)."""
+
+    def wait_for(self, volume_id: str) -> Protocol_[Replica]: ...
+
+
 class Service:
     """The handlers of one node; ``handlers`` maps a method's name to its handler."""
 
-    def __init__(self, site: Site, replicas: Replicas) -> None:
+    def __init__(self, site: Site, replicas: ReplicaSource) -> None:
         self._site = site
         self._replicas = replicas
         self.handlers: dict[str, Handler] = {
@@ -73,17 +80,33 @@ class Service:
     # --- chunks -----------------------------------------------------------------------------------------------------
 
     def _chunk_put(self, peer: str, args: Mapping[str, Any], blob: bytes) -> Protocol_[Reply]:
+        yield from self._check_program(peer, args)
         if not args.get("repair"):
             self._check_epoch(args["volume"], Epoch(*args["epoch"]), digest_of(args["token"]))
         elif not blob or digest_of(blob) != args["digest"]:
             raise CorruptData("a repair came with bytes of another digest")
         self._site.chunks.put(args["volume"], args["digest"], blob)
-        yield from ()  # a protocol, like all handlers
         return Reply({})
 
     def _chunk_get(self, peer: str, args: Mapping[str, Any], blob: bytes) -> Protocol_[Reply]:
-        yield from ()
+        yield from self._check_program(peer, args)
         return Reply({}, self._site.chunks.get(args["volume"], args["digest"]))
+
+    def _check_program(self, peer: str, args: Mapping[str, Any]) -> Protocol_[None]:
+        """Refuse a program that does not bear the token of the volume that it names (see ``grants.check``)."""
+        if not grants.is_program(peer):
+            return
+        volume_id, epoch = args["volume"], Epoch(*args["epoch"])
+        digest = digest_of(args["token"])
+        state = self._site.state
+
+        def granted() -> bool:
+            volume = state.volumes.get(volume_id)
+            return volume is not None and volume.tenure.last >= epoch
+
+        if not granted():  # this node may hear of a new grant a moment later than its bearer
+            yield Wait(self._site.applied, granted, self._site.timing.call / 2)
+        grants.check(state.volume(volume_id).tenure, epoch, digest)
 
     def _check_epoch(self, volume_id: str, epoch: Epoch, digest: str) -> None:
         """Refuse chunks of a holder that this node knows to be one no longer, or whose token is not the grant's."""

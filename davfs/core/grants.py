@@ -24,6 +24,9 @@ class Grant:
     refreshes: int = 0
 
 
+PROGRAM = "program:"
+"""Programs' names begin so, on their certificates and as addresses of grants; no node's name can."""
+
 EXPIRED = "expired"
 FREED = "freed"
 
@@ -42,6 +45,11 @@ class Tenure:
     grant: Grant | None = None
     ended: str = ""
     ended_digest: str = ""
+
+
+def is_program(name: str) -> bool:
+    """Whether a peer, or the address of a grant, is a program's."""
+    return name.startswith(PROGRAM)
 
 
 def assign(tenure: Tenure, incarnation: int, digest: str, address: str, ttl_s: float) -> Tenure:
