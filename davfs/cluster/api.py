@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from davfs.core.model import DavLock, Entry, Path, VolumeInfo, VolumePolicy
+from davfs.core.sessions import SessionKey
 
 Condition = Callable[[Entry | None], None]
 """Raises an error (412, ...) when the request's conditions do not hold for the entry that is at the path. Called under
@@ -60,11 +61,26 @@ class Content(Protocol):
         ...
 
 
+class Visit(Protocol):
+    """A request of a session that is under way."""
+
+    def end(self) -> None:
+        """The request is answered, to the last byte. May be called twice."""
+        ...
+
+
 class Volume(Protocol):
     """A volume held by this node. Paths are tuples of validated names (``core.names``)."""
 
     @property
     def info(self) -> VolumeInfo: ...
+
+    def enter(self, session: SessionKey, through: str) -> Visit:
+        """Begin a request of a session, which asks the node ``through``: before anything else of that request.
+
+        VolumeHeld while another session has the volume to itself (mode ``exclusive``).
+        """
+        ...
 
     # reads: checked against the lease after the request arrived
     def lookup(self, path: Path) -> Entry | None: ...

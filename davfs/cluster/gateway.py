@@ -56,6 +56,10 @@ class Gateway:
         found = self._runtime.run(self._holdings.find(volume, forwarded, avoid))
         return found if isinstance(found, Forward) else HeldVolume(self._runtime, found)
 
+    def sessions(self) -> list[dict[str, Any]]:
+        """The live sessions of the volumes that this node holds (``entering.describe``)."""
+        return self._holdings.sessions()
+
     def keep_tokens(self) -> Protocol_[None]:
         """The background task that keeps what is held (``Holdings.keep``)."""
         return self._holdings.keep()

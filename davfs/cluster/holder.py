@@ -14,6 +14,7 @@ from typing import Any
 from davfs.cluster.gates import Gates
 from davfs.cluster.log import Attachment, Credentials, HolderLog, Pending
 from davfs.cluster.replica import Replica
+from davfs.cluster.sessions import Sessions
 from davfs.cluster.site import Site
 from davfs.cluster.workspace import Workspace
 from davfs.core.cluster_state import VolumeState
@@ -43,6 +44,9 @@ class Holder:
         self.gates = Gates(site.make_signal())
         self.serving = False
         self.used_at = site.clock.now()  # when anyone last asked for anything
+        self.sessions = Sessions(site.clock, site.timing.idle)
+        if (claimed := self.state().session) is not None:
+            self.sessions.recall(claimed)
         self.log = HolderLog(site, replica, credentials, nodes, self.depose)
         self._workspace = Workspace(site, replica.store, credentials.volume)
         self._lock = Lock()

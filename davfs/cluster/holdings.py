@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from threading import Lock
+from typing import Any
 
+from davfs.cluster import entering
 from davfs.cluster.api import Forward
 from davfs.cluster.assign import take
 from davfs.cluster.holder import Holder
@@ -197,8 +199,12 @@ class Holdings:
                 # In tasks of their own: freeing one volume may wait, and must not cost the others their refresh.
                 if holder.log.stopped:
                     yield Spawn(self._drop(holder), "drop")
+                elif holder.credentials.volume not in self._site.state.volumes:
+                    holder.depose("it was deleted")
                 elif self._idle(holder):
                     yield Spawn(self._release(holder), "release")
+                elif entering.claim_is_over(holder):
+                    yield Spawn(self._close_claim(holder), "close-claim")
             yield from self._refresh(dict(self._holders))
 
     def _refresh(self, holders: Mapping[str, Holder]) -> Protocol_[None]:
@@ -219,8 +225,24 @@ class Holdings:
                 holder.refreshed(first_sent)
 
     def _idle(self, holder: Holder) -> bool:
-        quiet = self._site.clock.now() - holder.used_at
-        return quiet > self._site.timing.idle and not holder.locks() and not holder.gates.busy
+        quiet = self._site.clock.now() - holder.used_at > self._site.timing.idle
+        in_use = holder.sessions.live() or holder.locks() or holder.gates.busy or holder.state().session
+        return quiet and not in_use
+
+    def _close_claim(self, holder: Holder) -> Protocol_[None]:
+        """End the claim of a session that is over: the next may have the volume, or it becomes free."""
+        claimed = holder.state().session
+        try:
+            if claimed is not None:
+                yield from entering.close_claim(holder, claimed)
+        except DavfsError as error:
+            log.info("volume %s: the claim of %s is closed later: %s", holder.credentials.volume, claimed, error)
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """The live sessions of the volumes that this node holds (``entering.describe``)."""
+        known = self._site.state.volumes
+        held = [holder for volume, holder in self._holders.items() if volume in known and holder.leased]
+        return [one for holder in held for one in entering.describe(holder)]
 
     def stop(self) -> Protocol_[None]:
         """Free every volume: the next holder then waits for nothing."""

@@ -7,14 +7,16 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from itertools import islice
 
-from davfs.cluster import changes, copying, dav_locks, files, tree
+from davfs.cluster import changes, copying, dav_locks, entering, files, tree
 from davfs.cluster.api import Caller, Condition, LockRequest, Reader
 from davfs.cluster.holder import Holder
+from davfs.cluster.sessions import Visit
 from davfs.cluster.threads import ThreadRuntime
 from davfs.core import locks
 from davfs.core.chunking import spans
 from davfs.core.errors import Forbidden
 from davfs.core.model import DavLock, Entry, Path, VolumeInfo
+from davfs.core.sessions import SessionKey
 
 READ_AHEAD = 2
 """Chunks that are fetched while an earlier one is sent."""
@@ -59,6 +61,9 @@ class HeldVolume:
     @property
     def info(self) -> VolumeInfo:
         return self._holder.state().info()
+
+    def enter(self, session: SessionKey, through: str) -> Visit:
+        return self._runtime.run(entering.enter(self._holder, session, through))
 
     # --- reads ------------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from davfs.dav.body import KEEP, RequestBody
 from davfs.dav.errors import NOT_HOLDER
 from davfs.dav.limits import WORKING, Working
 from davfs.dav.request import DavSettings, Headers, Request, Response
+from davfs.dav.visiting import serve_in_session
 
 Serve = Callable[[Request, Volume], Response]
 
@@ -81,7 +82,7 @@ class Forwarding:
                 where = self._drive.route(volume_name, forwarded=True)
             if isinstance(where, Forward):
                 raise NotHolder(f"{self._drive.node} does not hold the volume {volume_name!r}", holder=where.node)
-            return serve(request, where)
+            return serve_in_session(request, where, self._drive.node, serve)
         ends = self._clock() + self._limit
         avoid: Forward | None = None
         while True:
@@ -92,7 +93,7 @@ class Forwarding:
                 if isinstance(where, Forward):
                     with waiting():
                         return self._forward(request, where)
-                return serve(request, where)
+                return serve_in_session(request, where, self._drive.node, serve)
             except (NotHolder, StaleEpoch, Unreachable, OutcomeUnknown) as error:
                 if not _may_repeat(request, error, here=avoid is None) or self._clock() >= ends:
                     raise

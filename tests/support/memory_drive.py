@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -24,6 +25,7 @@ from davfs.core.errors import (
     VolumeNotFound,
 )
 from davfs.core.model import DIRECTORY, FILE, ROOT, DavLock, Entry, Path, VolumeInfo, VolumePolicy
+from davfs.core.sessions import SessionKey
 
 BLOCK = 1 << 20
 
@@ -60,12 +62,28 @@ class MemoryContent:
                 return
 
 
+class MemoryVisit:
+    """A request that is under way."""
+
+    def __init__(self, volume: MemoryVolume) -> None:
+        self._volume = volume
+        volume.under_way += 1
+        self._ended = False
+
+    def end(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._volume.under_way -= 1
+
+
 class MemoryVolume:
     """A volume in memory. ``clock_ns`` gives the times of files."""
 
     def __init__(self, name: str) -> None:
         self._info = VolumeInfo(id=f"id-{name}", name=name, policy=VolumePolicy(), replicas=("node-1",))
         self._ids = itertools.count(1)
+        self.visits: deque[tuple[SessionKey, str]] = deque(maxlen=1000)  # (session, node) of each request
+        self.under_way = 0
         self._lock = threading.RLock()
         self._locks: dict[str, tuple[DavLock, float]] = {}
         now = time.time_ns()
@@ -74,6 +92,10 @@ class MemoryVolume:
     @property
     def info(self) -> VolumeInfo:
         return self._info
+
+    def enter(self, session: SessionKey, through: str) -> MemoryVisit:
+        self.visits.append((session, through))
+        return MemoryVisit(self)
 
     # --- reads --------------------------------------------------------------------------------------------------------
 
