@@ -113,7 +113,8 @@ def test_the_protocol_page_has_every_method_error_and_command() -> None:
     assert listed == methods, "the tables of methods are not what the nodes serve"
     statuses = {code: int(status) for status, codes in re.findall(r"^\| (\d{3}) \| (.+) \|$", page, re.M)
                 for code in re.findall(r"`([\w-]+)`", codes)}  # fmt: skip
-    assert statuses == {error.code: error.status for error in _errors(DavfsError)}, "the table under Errors is not core/errors.py"
+    real = {error.code: error.status for error in _errors(DavfsError)}
+    assert statuses == real, "the table under Errors is not core/errors.py"
     for verb in (name.removeprefix("_do_") for name in dir(ClusterState) if name.startswith("_do_")):
         assert f"`{verb}`" in page, f"the command {verb} is not in docs/PROTOCOL.md"
 
