@@ -86,8 +86,8 @@ def delete(holder: Holder, path: Path, condition: Condition, caller: Caller) -> 
         raise Forbidden("a volume's root cannot be deleted; an administrator deletes volumes")
 
     def prepare(view: IndexView) -> Build:
+        condition(tree.resolve(view, path))
         entry = tree.require(view, path)
-        condition(entry)
         tree.require_unlocked(holder.locks(), caller, path, membership=True, members=True)
         return lambda edits: edits.trash(entry)
 
@@ -106,8 +106,8 @@ def move(
     require_apart(source, target)
 
     def prepare(view: IndexView) -> Build:
+        condition(tree.resolve(view, source))
         entry = tree.require(view, source)
-        condition(entry)
         replaced = target_of(holder, view, target, overwrite, caller)
         parent = tree.require_parent(view, target)
         tree.require_unlocked(holder.locks(), caller, source, membership=True, members=True)
@@ -145,8 +145,8 @@ def proppatch(
     """Set and remove dead properties, all or none (RFC 4918, 9.2); ``mtime_ns`` sets a file's modification time."""
 
     def prepare(view: IndexView) -> Build:
+        condition(tree.resolve(view, path))
         entry = tree.require(view, path)
-        condition(entry)
         tree.require_unlocked(holder.locks(), caller, path, membership=False, members=False)
         old = view.properties(entry.inode)
         held = view.manifest(entry.inode) if mtime_ns is not None and not entry.is_directory else None

@@ -100,8 +100,8 @@ def _copy_gated(
         done = view.reply(caller.request_id) if caller.request_id else None
         if done is not None:
             return bool(done[0])
+        condition(tree.resolve(view, source))
         entry = tree.require(view, source)
-        condition(entry)
         replaced = changes.target_of(holder, view, target, overwrite, caller)
         parent = tree.require_parent(view, target)
     work = TreeCopy(entry, shallow, holder.site.clock.wall_ns(), mtime_ns)
