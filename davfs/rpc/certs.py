@@ -1,7 +1,9 @@
-"""The cluster's certificate authority and the TLS contexts of a node.
+"""The cluster's certificate authority and the TLS contexts of a node or program.
 
 One authority per cluster signs one certificate per node; the certificate's common name *is* the node's name on the
-wire. Both ends of every node-to-node connection must show one (TLS 1.3, mutual). Imports neither sockets nor HTTP.
+wire. Both ends of every node-to-node connection must show one (TLS 1.3, mutual). A program's certificate has a common
+name that no node can have, serves no connection, and counts only where programs are expected (:func:`caller_name`).
+Imports neither sockets nor HTTP.
 """
 
 from __future__ import annotations
@@ -22,13 +24,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from davfs.core.errors import ConfigError
+from davfs.core.grants import PROGRAM, is_program
 
 AUTHORITY_CERT = "ca.pem"
 AUTHORITY_KEY = "ca.key"
 NODE_CERT = "node.pem"
 NODE_KEY = "node.key"
+PROGRAM_CERT = "program.pem"
+PROGRAM_KEY = "program.key"
 
 AUTHORITY_YEARS = 30
+PROGRAM_YEARS = 2
 NODE_YEARS = 10  # nothing renews certificates by itself yet, and a cluster may have been off for years
 BACKDATE = datetime.timedelta(days=1)  # clocks of the nodes may differ
 
@@ -37,7 +43,7 @@ _NODE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # one DNS label:
 
 @dataclass(frozen=True, slots=True)
 class NodeIdentity:
-    """A node's name and its two TLS contexts: as a server and as a client of other nodes."""
+    """A node's (or program's) name and its two TLS contexts: as a server and as a client of other nodes."""
 
     name: str
     server: ssl.SSLContext
@@ -76,6 +82,39 @@ def issue(directory: Path, node_name: str, hosts: Sequence[str], into: Path | No
     """
     if not _NODE_NAME.fullmatch(node_name):
         raise ConfigError(f"{node_name!r} is no node name: use a-z, 0-9 and '-', at most 63 characters")
+    names = x509.SubjectAlternativeName(_alternative_names([node_name, *hosts, "127.0.0.1"]))
+    purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    target = into if into is not None else directory / node_name
+    return _sign(directory, node_name, names, purposes, NODE_YEARS, target / NODE_CERT, target / NODE_KEY)
+
+
+def issue_program(directory: Path, program: str, into: Path) -> tuple[Path, Path]:
+    """Sign a certificate for a program with the authority in ``directory``.
+
+    Its common name is ``program:NAME`` and it is good for clients only, so it can neither be taken for a node's nor
+    serve as one. Writes ``program.pem`` and ``program.key`` (mode 0600) into ``into`` with a copy of ``ca.pem``.
+    :class:`ConfigError` if there is a program's certificate already.
+    """
+    if not _NODE_NAME.fullmatch(program):
+        raise ConfigError(f"{program!r} is no program name: use a-z, 0-9 and '-', at most 63 characters")
+    if (into / PROGRAM_CERT).exists():
+        raise ConfigError(f"{into} holds a program's certificate already; choose another folder")
+    name = PROGRAM + program
+    names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(name)])
+    purposes = [ExtendedKeyUsageOID.CLIENT_AUTH]
+    return _sign(directory, name, names, purposes, PROGRAM_YEARS, into / PROGRAM_CERT, into / PROGRAM_KEY)
+
+
+def _sign(
+    directory: Path,
+    name: str,
+    names: x509.SubjectAlternativeName,
+    purposes: Sequence[x509.ObjectIdentifier],
+    years: int,
+    cert_file: Path,
+    key_file: Path,
+) -> tuple[Path, Path]:
+    """Make a key, sign a certificate for it, and write both with a copy of the authority's certificate beside them."""
     try:
         authority = x509.load_pem_x509_certificate((directory / AUTHORITY_CERT).read_bytes())
         authority_key = serialization.load_pem_private_key((directory / AUTHORITY_KEY).read_bytes(), password=None)
@@ -84,36 +123,32 @@ def issue(directory: Path, node_name: str, hosts: Sequence[str], into: Path | No
     if not isinstance(authority_key, ec.EllipticCurvePrivateKey):
         raise ConfigError(f"{directory / AUTHORITY_KEY} is no elliptic-curve key")
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, node_name)])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     cert = (
-        _builder(subject, authority.subject, key.public_key(), NODE_YEARS)
+        _builder(subject, authority.subject, key.public_key(), years)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(sign_certificates=False), critical=True)
-        .add_extension(
-            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
-        )
-        .add_extension(
-            x509.SubjectAlternativeName(_alternative_names([node_name, *hosts, "127.0.0.1"])), critical=False
-        )
+        .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
+        .add_extension(names, critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
         .sign(authority_key, hashes.SHA256())
     )
-    target = into if into is not None else directory / node_name
+    target = cert_file.parent
     target.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _write_private(target / NODE_KEY, _key_bytes(key))
-    _write_private(target / NODE_CERT, cert.public_bytes(serialization.Encoding.PEM))
+    _write_private(key_file, _key_bytes(key))
+    _write_private(cert_file, cert.public_bytes(serialization.Encoding.PEM))
     if not (target / AUTHORITY_CERT).exists():
         _write_private(target / AUTHORITY_CERT, authority.public_bytes(serialization.Encoding.PEM))
-    return target / NODE_CERT, target / NODE_KEY
+    return cert_file, key_file
 
 
 def load_identity(authority: Path, cert: Path, key: Path) -> NodeIdentity:
-    """The identity that a node's files give; :class:`ConfigError` names the file that is wrong."""
+    """The identity that a node's or program's files give; :class:`ConfigError` names the file that is wrong."""
     try:
         name = _common_name(x509.load_pem_x509_certificate(cert.read_bytes()))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read the node's certificate {cert}: {error}") from error
+        raise ConfigError(f"cannot read the certificate {cert}: {error}") from error
     return NodeIdentity(name, server_context(authority, cert, key), client_context(authority, cert, key))
 
 
@@ -143,7 +178,16 @@ def public_context(cert: Path, key: Path) -> ssl.SSLContext:
 
 
 def peer_name(certificate: dict[str, Any] | None) -> str | None:
-    """The node's name in a verified certificate (as ``SSLSocket.getpeercert()`` gives it), None without one."""
+    """The node's name in a verified certificate (as ``SSLSocket.getpeercert()`` gives it); None without one.
+
+    None for a program's too: whoever asks with this function takes every peer with a name for a node.
+    """
+    name = caller_name(certificate)
+    return None if name is None or is_program(name) else name
+
+
+def caller_name(certificate: dict[str, Any] | None) -> str | None:
+    """The name of a node or program (``program:NAME``) in a verified certificate, None without one."""
     for part in (certificate or {}).get("subject", ()):
         for key, value in part:
             if key == "commonName":

@@ -1,4 +1,4 @@
-"""Mutual TLS for cheroot listeners: who connects is a node of the cluster, by name, or nobody.
+"""Mutual TLS for cheroot listeners: who connects is a node of the cluster or a program, by name, or nobody.
 
 cheroot shakes hands in its accept thread, where one slow client stops everybody (cheroot #748). Here a connection's
 handshake is taken one step further whenever bytes of it arrive: no thread ever waits for it, and it has a limit.
@@ -18,7 +18,7 @@ from cheroot.makefile import MakeFile
 from cheroot.server import HTTPConnection
 from cheroot.ssl import Adapter
 
-from davfs.rpc.certs import NodeIdentity, peer_name
+from davfs.rpc.certs import NodeIdentity, caller_name
 
 HANDSHAKE_LIMIT = 5.0  # seconds from the first bytes of a connection to the end of its handshake
 
@@ -55,7 +55,7 @@ class NodeTlsAdapter(Adapter):
 
 
 class NodeConnection(HTTPConnection):
-    """A cheroot connection that shakes hands bit by bit. ``peer``: the other node's name once that is done."""
+    """A cheroot connection that shakes hands bit by bit. ``peer``: the node's or program's name once that is done."""
 
     def __init__(self, server: Any, sock: Any, makefile: Any = MakeFile) -> None:
         super().__init__(server, sock, makefile)
@@ -67,7 +67,7 @@ class NodeConnection(HTTPConnection):
         self.socket.settimeout(0)
         try:
             self.socket.do_handshake()
-            name = peer_name(self.socket.getpeercert())
+            name = caller_name(self.socket.getpeercert())
         except ssl.SSLWantReadError:
             return None, time.monotonic() < self._handshake_ends
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError

@@ -1,7 +1,8 @@
-"""The node-to-node server: calls (``POST /rpc/v1/<method>``) and frames (``POST /frames/v1``) over mutual TLS.
+"""The node-to-node server: calls (``POST /rpc/v1/<method>``), frames (``POST /frames/v1``) and the HTTP API (``/v1/``).
 
 cheroot accepts, watches idle connections and keeps the threads; requests are read here, strictly and within bounds,
-because both ends are davfs. Its threads are its own: it never waits for a DAV request. Knows no method's meaning.
+because both ends are davfs. Its threads are its own: it never waits for a DAV request. Knows no method's meaning, but
+that programs reach only the methods that are named for them, and no frames.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from http import HTTPStatus
 from typing import Any, TypeAlias
 
 from cheroot.server import HTTPServer
 
-from davfs.core.errors import DavfsError, InvalidInput
+from davfs.core.errors import DavfsError, Forbidden, InvalidInput
+from davfs.core.grants import is_program
 from davfs.rpc import codec, http1
+from davfs.rpc.api import API_PATH, Api, ApiAnswer, ApiRequest
 from davfs.rpc.certs import NodeIdentity
 from davfs.rpc.frame_stream import FRAMES_PATH, read_frames
 from davfs.rpc.listener import NodeConnection, NodeTlsAdapter
@@ -53,6 +57,7 @@ class RpcServer:
     ``handlers``: method -> (peer's name, arguments, blob) -> (value, blob); called from several threads at once. A
     :class:`DavfsError` travels to the caller as it is, anything else is logged and arrives as code ``internal``.
     ``receive_frame``: (peer's name, frame), one thread per peer. Port 0 takes a free one: see :attr:`port`.
+    ``api`` answers ``/v1/``; ``for_programs``: the methods that a program's certificate may call.
     """
 
     def __init__(
@@ -64,8 +69,12 @@ class RpcServer:
         receive_frame: FrameReceiver | None = None,
         max_threads: int = 32,
         max_body: int = MAX_BODY,
+        api: Api | None = None,
+        for_programs: Collection[str] = (),
     ) -> None:
         self.handlers = handlers
+        self.api = api
+        self.for_programs = frozenset(for_programs)
         self.receive_frame = receive_frame
         self.max_body = max_body
         self._host = host
@@ -230,6 +239,9 @@ class _Connection(NodeConnection):
         """Read one request and answer it; whether another may follow."""
         self.stream.deadline = time.monotonic() + REQUEST_LIMIT
         method, target, fields = http1.parse_request_head(self.stream.read_head())
+        if target.startswith(API_PATH) and self.server.rpc.api is not None:
+            self._answer_api(self.server.rpc.api, peer, method, target, fields)
+            return fields.get("connection", "").lower() != "close"
         if method != "POST":
             raise Refused(405, InvalidInput(f"{method} is not served here, only POST"))
         if target == FRAMES_PATH:
@@ -263,6 +275,8 @@ class _Connection(NodeConnection):
         self.in_handler = True
         try:
             handler = self.server.rpc.handlers.get(method)
+            if is_program(peer) and method not in self.server.rpc.for_programs:
+                raise Forbidden(f"{method[:100]!r} is not for programs")
             if handler is None:
                 raise InvalidInput(f"this node knows no method {method[:100]!r}: do all nodes run the same version?")
             value, answer = handler(peer, args, blob)
@@ -276,6 +290,27 @@ class _Connection(NodeConnection):
         try:
             self.stream.deadline = time.monotonic() + REQUEST_LIMIT
             self.stream.send(head, answer)
+        finally:
+            self.in_handler = False
+
+    def _answer_api(self, api: Api, peer: str, method: str, target: str, fields: dict[str, str]) -> None:
+        size = http1.content_length(fields.get("content-length"))
+        if "transfer-encoding" in fields or (size is None and method in ("POST", "PUT")):
+            raise Refused(411, InvalidInput("a request with a body needs a Content-Length"))
+        if (size or 0) > self.server.rpc.max_body:
+            raise Refused(413, InvalidInput(f"a body of {size} bytes: at most {self.server.rpc.max_body} are taken"))
+        if fields.get("expect", "").lower() == "100-continue":
+            self.stream.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        body = self.stream.read_exact(size) if size else b""
+        self.in_handler = True
+        try:
+            try:
+                answer = api(ApiRequest(peer, method, target, fields, body))
+            except Exception:  # a bug must not end the thread
+                log.exception("%s %s failed (called by %s)", method, target, peer)
+                answer = ApiAnswer(500, b'{"error":"internal","message":"it failed inside; see the node\'s log"}')
+            self.stream.deadline = time.monotonic() + REQUEST_LIMIT
+            self.stream.send(_api_head(answer), answer.body if method != "HEAD" else b"")
         finally:
             self.in_handler = False
 
@@ -299,6 +334,8 @@ class _Connection(NodeConnection):
 
     def _start_frames(self, peer: str, fields: dict[str, str]) -> None:
         receive = self.server.rpc.receive_frame
+        if is_program(peer):
+            raise Refused(403, Forbidden("frames are not for programs"))
         if receive is None:
             raise Refused(404, InvalidInput("this node takes no frames"))
         if fields.get("transfer-encoding", "").lower() != "chunked" or "content-length" in fields:
@@ -331,6 +368,13 @@ class _Connection(NodeConnection):
         if not self._handed_over or self._frames_thread is threading.current_thread():
             self.server.forget(self)
             super().close()
+
+
+def _api_head(answer: ApiAnswer) -> bytes:
+    lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
+    fields = {"Content-Type": answer.content_type, "Content-Length": str(len(answer.body)), **answer.fields}
+    lines += [f"{name}: {value}" for name, value in fields.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
 def _error_reply(status: int, error: DavfsError, *, close: bool = False) -> bytes:
