@@ -46,6 +46,7 @@ def register(commands: Any) -> None:
     command.add_argument("--volume", action="append", default=[], metavar="NAME", help="make this volume; repeatable")
     command.add_argument("--user", action="append", default=[], metavar="NAME:PASSWORD", help="let only these in; repeatable")
     command.add_argument("--ttl", type=float, default=None, metavar="S", help="life of a token in seconds (default 5)")
+    command.add_argument("--session-idle", type=float, default=None, metavar="S", help="end of a quiet session (default 60)")
     command.add_argument("--chunk-size", type=int, default=None, metavar="N", help="bytes of a chunk in new volumes")
     command.set_defaults(run=run)
 
@@ -123,6 +124,7 @@ def _changed(configs: Sequence[NodeConfig], arguments: argparse.Namespace) -> li
         cluster,
         nodes=members,
         token_ttl=arguments.ttl or cluster.token_ttl,
+        session_idle=arguments.session_idle or cluster.session_idle,
         defaults=check_policy(cluster, changes),
     )
     users = tuple(new_user(text) for text in arguments.user)

@@ -11,6 +11,7 @@ from typing import Any
 from blake3 import blake3
 
 from davfs.cli.remote import add_config, connect
+from davfs.cli.session import collect, describe
 from davfs.cli.status import describe_volumes
 from davfs.core.errors import ConfigError
 
@@ -36,7 +37,7 @@ def _register_volumes(actions: Any) -> None:
     create.add_argument("--mode", choices=("shared", "exclusive"))
     create.add_argument("--reads", choices=("lease", "confirmed"))
     _action(actions, "list", _list, "show all volumes", named=False)
-    _action(actions, "show", _show, "show one volume with policy, grant and DAV locks")
+    _action(actions, "show", _show, "show one volume with policy, grant, sessions and DAV locks")
     delete = _action(actions, "delete", _delete, "delete a volume with everything in it")
     delete.add_argument("--yes", action="store_true", help="do not ask")
     delete.add_argument("--force", action="store_true", help="also while somebody holds it")
@@ -90,6 +91,7 @@ def _list(arguments: argparse.Namespace) -> int:
 def _show(arguments: argparse.Namespace) -> int:
     with connect(arguments.config) as remote:
         volume = remote.ask("admin.volume_show", {"name": arguments.name})
+        volume["sessions"], _ = collect(remote, volume["name"])
     if arguments.json:
         print(json.dumps(volume, indent=2))
         return 0
@@ -97,6 +99,11 @@ def _show(arguments: argparse.Namespace) -> int:
     print("policy: " + ", ".join(f"{key} {value}" for key, value in volume["policy"].items()))
     if volume["grant"] is not None:
         print("grant: ttl {ttl:g} s, refreshed {refreshes} times".format(**volume["grant"]))
+    if volume["session"] is not None:
+        account, address, agent = volume["session"]
+        print(f"in use by {account or 'somebody'} from {address} ({agent or 'no User-Agent'}) alone")
+    if volume["sessions"]:
+        print("\n".join(describe(volume["sessions"])))
     for lock in volume["locks"]:
         kind = "exclusive" if lock["exclusive"] else "shared"
         print(f"lock: {kind} on {lock['path']} for {lock['timeout_s']} s, by {lock['principal'] or 'anyone'}: {lock['token']}")

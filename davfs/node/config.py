@@ -50,12 +50,14 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class ClusterConfig:
-    """What every node must agree on. ``token_ttl`` in seconds; ``defaults``: the policy of new volumes."""
+    """What every node must agree on. ``token_ttl`` in seconds; ``defaults``: the policy of new volumes; a session ends
+    ``session_idle`` seconds after its last request."""
 
     id: str
     nodes: tuple[Member, ...]
     token_ttl: float = 5.0
     defaults: VolumePolicy = field(default_factory=VolumePolicy)
+    session_idle: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +194,11 @@ def _cluster(table: Table) -> ClusterConfig:
         table.wrong("nodes", "must list at least one node")
     defaults = _policy(table.table("defaults", required=False), len(members))
     config = ClusterConfig(
-        table.text("id"), tuple(members), table.number("token_ttl", 5.0, low=0.5, high=3600.0), defaults
+        table.text("id"),
+        tuple(members),
+        table.number("token_ttl", 5.0, low=0.5, high=3600.0),
+        defaults,
+        table.number("session_idle", 60.0, low=1.0, high=86_400.0),
     )
     table.done()
     return config
@@ -322,6 +328,7 @@ def cluster_settings(config: NodeConfig) -> dict[str, Any]:
     """What every node must agree on, flat: key as in the file -> plain value."""
     cluster = config.cluster
     settings: dict[str, Any] = {"version": FORMAT, "cluster.id": cluster.id, "cluster.token_ttl": cluster.token_ttl}
+    settings["cluster.session_idle"] = cluster.session_idle
     for item in fields(VolumePolicy):
         settings[f"cluster.defaults.{item.name}"] = getattr(cluster.defaults, item.name)
     settings["cluster.nodes"] = ", ".join(sorted(m.name for m in cluster.nodes))

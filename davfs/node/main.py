@@ -19,6 +19,7 @@ from davfs.cluster.service import Service
 from davfs.cluster.site import Site, Timing
 from davfs.cluster.threads import ThreadRuntime, ThreadSignal
 from davfs.consensus.raft import RaftNode
+from davfs.core.accounts import Accounts
 from davfs.core.cluster_state import ClusterState
 from davfs.core.errors import ConfigError, DavfsError
 from davfs.crdt.documents import AutomergeDocuments
@@ -30,6 +31,7 @@ from davfs.node.admin import Admin
 from davfs.node.clock import BootClock, SystemRandom
 from davfs.node.config import NodeConfig
 from davfs.node.join import Joining
+from davfs.node.usage_admin import UsageAdmin
 from davfs.rpc.certs import NodeIdentity, load_identity, peer_name, public_context
 from davfs.rpc.client import RpcClient
 from davfs.rpc.forward import Forwarder
@@ -90,6 +92,7 @@ class Node:
         self.service = Service(self.site, self.replicas)
         self.runtime.handlers = self.service.handlers
         self.admin = Admin(config, self.state, self.raft, self.gateway.create_volume, self.site.request_id)
+        self.usage = UsageAdmin(self.state, self.raft, self.gateway.sessions, self.site.request_id)
 
         host, port = config.rpc.listen
         self.rpc = RpcServer(
@@ -112,7 +115,7 @@ class Node:
             open_store=lambda volume: ReplicaDb(directory.volume_database(volume)),
             make_signal=ThreadSignal,
             up=self._up,
-            timing=Timing(ttl=self.config.cluster.token_ttl),
+            timing=Timing(ttl=self.config.cluster.token_ttl, idle=self.config.cluster.session_idle),
             leader_known=lambda: self.raft.leader is not None,
         )
 
@@ -137,7 +140,8 @@ class Node:
         def of(method: str) -> Any:
             return lambda peer, args, blob: self.runtime.handle(method, peer, args, blob)
 
-        return {method: of(method) for method in self.service.handlers} | dict(self.admin.handlers())
+        own = {**self.admin.handlers(), **self.usage.handlers()}
+        return {method: of(method) for method in self.service.handlers} | own
 
     # --- start ------------------------------------------------------------------------------------------------------
 
@@ -170,11 +174,16 @@ class Node:
         forwarder = Forwarder(self._identity, lambda name: self._member(name).forward)
         self._stack.callback(forwarder.close)
         users = {} if config.dav.anonymous else {user.name: user.password for user in config.dav.users}
+
+        def accounts() -> Accounts:
+            return self.state.accounts
+
         application = DavApplication(
             self.gateway,
             DavSettings(ttl_s=config.cluster.token_ttl, external_names=config.dav.external_names),
             forwarder,
-            Authenticator(users),
+            Authenticator(users, accounts, anonymous=config.dav.anonymous),
+            accounts,
         )
         limits = config.limits
         public_tls = public_context(config.dav.cert, config.dav.key) if config.dav.cert and config.dav.key else None

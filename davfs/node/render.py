@@ -48,6 +48,7 @@ def render(config: NodeConfig) -> str:
         "[cluster]  # the same on every node",
         _line("id", config.cluster.id),
         _line("token_ttl", config.cluster.token_ttl),
+        _line("session_idle", config.cluster.session_idle),
         "",
         "[cluster.defaults]  # the policy of new volumes",
         *(_line(item.name, getattr(config.cluster.defaults, item.name)) for item in fields(VolumePolicy)),
