@@ -72,12 +72,18 @@ def test_named_files_and_what_is_named_in_them_exist(page: Path) -> None:
     for name in _code(page):
         if re.fullmatch(r"[\w./-]+\.(py|sh)", name):
             assert _file(name), f"{name} in {_name(page)}"
-    for name, inside in re.findall(r"`([\w/]+\.py)`,? `(\w+)`", text):
+    for name, inside in re.findall(r"`([\w/]+\.py)`,?\s`(\w+)`", text):
         file = _file(name)
         assert file and re.search(rf"\b{inside}\b", file.read_text()), f"{inside} of {name} in {_name(page)}"
-    for inside, name in re.findall(r"`(?:\w+\.)?(\w+)` \(`([\w/]+\.py)`", text):
+    for inside, name in re.findall(r"`(?:\w+\.)?(\w+)`\s\(`([\w/]+\.py)`", text):
         file = _file(name)
         assert file and re.search(rf"\b{inside}\b", file.read_text()), f"{inside} of {name} in {_name(page)}"
+
+
+def test_pages_that_the_sources_name_exist() -> None:
+    for source in [*(ROOT / "davfs").rglob("*.py"), *(ROOT / "compat").rglob("*.py"), ROOT / "Makefile"]:
+        for name in re.findall(r"docs/[\w./-]+\.\w+", source.read_text()):
+            assert (ROOT / name).is_file(), f"{name} in {source.relative_to(ROOT)}"
 
 
 def test_decisions_are_numbered_and_dated() -> None:
