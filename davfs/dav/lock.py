@@ -10,7 +10,7 @@ from davfs.cluster.api import LockRequest, Volume
 from davfs.core.errors import InvalidInput, Locked, PreconditionFailed
 from davfs.core.model import DavLock
 from davfs.dav import conditions, xml
-from davfs.dav.lock_xml import lock_answer
+from davfs.dav.lock_xml import lock_answer, refused_below
 from davfs.dav.request import DavSettings, Headers, Request, Response
 
 MAX_OWNER = 8 * 1024  # characters of the owner's XML: it is kept in Raft
@@ -37,7 +37,10 @@ def lock(request: Request, volume: Volume) -> Response:
     condition = conditions.of(request, volume, path)
     try:
         granted, created = volume.lock(path, wish, condition=condition, caller=request.caller())
-    except Locked:
+    except Locked as error:
+        other = tuple(error.data.get("path") or ())
+        if wish.infinite and len(other) > len(path) and other[: len(path)] == path:
+            return Response.of(207, xml.CONTENT_TYPE, refused_below(request.target.volume or "", path, other))
         ours = [held for held in volume.locks(path) if held.token == wish.token]
         if not ours:
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from davfs.core.model import DavLock
+from davfs.core.model import DavLock, Path
 from davfs.dav.target import href
 from davfs.dav.xml import HEAD, escape
 
@@ -37,3 +37,14 @@ def active_locks(locks: Sequence[DavLock], volume: str) -> str:
 def lock_answer(lock: DavLock, volume: str) -> str:
     """The body that answers a LOCK (RFC 4918, 9.10.1)."""
     return f'{HEAD}<D:prop xmlns:D="DAV:"><D:lockdiscovery>{active_lock(lock, volume)}</D:lockdiscovery></D:prop>\n'
+
+
+def refused_below(volume: str, path: Path, other: Path) -> str:
+    """The multistatus of a LOCK with Depth infinity that a lock of a member, ``other``, forbids (RFC 4918, 9.10.3, 9.10.9)."""
+    member, asked = href(volume, other, collection=False), href(volume, path, collection=True)
+    return (
+        f'{HEAD}<D:multistatus xmlns:D="DAV:">'
+        f"<D:response><D:href>{escape(member)}</D:href><D:status>HTTP/1.1 423 Locked</D:status></D:response>"
+        f"<D:response><D:href>{escape(asked)}</D:href><D:status>HTTP/1.1 424 Failed Dependency</D:status></D:response>"
+        "</D:multistatus>\n"
+    )

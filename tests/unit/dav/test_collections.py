@@ -313,7 +313,13 @@ def test_locks_of_members_stand_in_the_way_of_the_collection(dav: DavClient):
     token = lock(dav, "/d/f")
     assert dav("DELETE", "/d").status == 423
     assert dav("MOVE", "/d", Destination="/demo/e").status == 423
-    assert dav("LOCK", "/d", LOCK.format("exclusive"), Depth="infinity").status == 423
+    refused = dav("LOCK", "/d", LOCK.format("exclusive"), Depth="infinity")
+    assert refused.status == 207
+    statuses = [
+        (one.findtext(f"{D}href"), one.findtext(f"{D}status")) for one in refused.xml.findall(f"{D}response")
+    ]
+    assert statuses == [("/demo/d/f", "HTTP/1.1 423 Locked"), ("/demo/d/", "HTTP/1.1 424 Failed Dependency")]
+    assert dav("LOCK", "/d", LOCK.format("shared"), Depth="infinity").status == 207
     moved = dav("MOVE", "/d", Destination="/demo/e", If=f"</demo/d/f> (<{token}>)")
     assert moved.status == 201
     assert len(dav("PROPFIND", "/e/f", propfind("lockdiscovery"), Depth="0").prop(f"{D}lockdiscovery")) == 0
