@@ -22,6 +22,7 @@ class Expiry:
         self._is_leader = is_leader
         self._term = term
         self._seen: dict[tuple[str, ...], tuple[Any, float]] = {}
+        self._noticed: dict[str, tuple[Any, float]] = {}  # volume -> (grant and refreshes, since when), on every node
         self._stopped = False
 
     def stop(self) -> None:
@@ -32,6 +33,7 @@ class Expiry:
         term = -1
         while not self._stopped:
             yield Sleep(min(0.25, self._site.timing.ttl / 10))
+            self._notice()
             if not self._is_leader() or self._term() != term:
                 term = self._term()
                 self._seen.clear()
@@ -41,6 +43,26 @@ class Expiry:
                     yield Submit((self._site.request_id(), *command), self._site.timing.call)
                 except DavfsError:
                     break  # no longer leader, or no majority: whoever leads next watches anew
+
+    def remaining(self, volume_id: str) -> float:
+        """About how many seconds a volume's grant lasts unless it is refreshed; 0.0 without one. Advice, decides nothing."""
+        volume = self._site.state.volumes.get(volume_id)
+        grant = volume.tenure.grant if volume is not None else None
+        if grant is None:
+            return 0.0
+        mark, since = self._noticed.get(volume_id, (None, 0.0))
+        if mark != (grant.epoch, grant.refreshes):
+            return grant.ttl_s
+        return max(0.0, grant.ttl_s - (self._site.clock.now() - since))
+
+    def _notice(self) -> None:
+        noticed = {}
+        for volume in self._site.state.volumes.values():
+            if (grant := volume.tenure.grant) is not None:
+                mark = (grant.epoch, grant.refreshes)
+                known = self._noticed.get(volume.id)
+                noticed[volume.id] = known if known is not None and known[0] == mark else (mark, self._site.clock.now())
+        self._noticed = noticed
 
     def due(self) -> list[tuple[Any, ...]]:
         """The commands for everything whose time has passed unrefreshed, as far as this leader has seen."""

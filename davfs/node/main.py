@@ -8,9 +8,12 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
+from davfs.cluster.clock import BootClock, SystemRandom
 from davfs.cluster.expiry import Expiry
 from davfs.cluster.fetcher import Fetcher
 from davfs.cluster.gateway import Gateway
@@ -28,9 +31,10 @@ from davfs.dav.authenticator import Authenticator
 from davfs.dav.request import DavSettings
 from davfs.dav.server import DavServer
 from davfs.node.admin import Admin
-from davfs.node.clock import BootClock, SystemRandom
 from davfs.node.config import NodeConfig
+from davfs.node.http_api import HttpApi
 from davfs.node.join import Joining
+from davfs.node.programs import VOLUME_METHODS, Programs
 from davfs.node.usage_admin import UsageAdmin
 from davfs.rpc.certs import NodeIdentity, load_identity, peer_name, public_context
 from davfs.rpc.client import RpcClient
@@ -46,6 +50,9 @@ log = logging.getLogger(__name__)
 
 SWITCH_INTERVAL_S = 0.002
 """Raft's tick thread shares the interpreter with the requests' threads: none may keep it for long (section 3)."""
+
+DRAIN_S = 0.5
+"""How long requests that are on their way keep a volume when its holder is told to stop."""
 
 MOST_VOTERS = 7
 
@@ -93,12 +100,13 @@ class Node:
         self.runtime.handlers = self.service.handlers
         self.admin = Admin(config, self.state, self.raft, self.gateway.create_volume, self.site.request_id)
         self.usage = UsageAdmin(self.state, self.raft, self.gateway.sessions, self.site.request_id)
-
-        host, port = config.rpc.listen
-        self.rpc = RpcServer(
-            host, port, self._identity, self._handlers(), network.deliver, config.limits.rpc_threads
-        )
         self.expiry = Expiry(self.site, lambda: self.raft.is_leader, lambda: self.raft.term)
+        self.programs = Programs(config, self.state, self.raft, self.expiry.remaining, self.site.request_id)
+        handlers = self._handlers()
+        self.rpc = RpcServer(
+            *config.rpc.listen, self._identity, handlers, network.deliver, config.limits.rpc_threads,
+            api=HttpApi(handlers, self.state), for_programs=[*VOLUME_METHODS, *self.programs.handlers()],
+        )  # fmt: skip
         self.joining = Joining(config, self.client, self.runtime, self.site)
 
     def _make_site(self, directory: DataDirectory) -> Site:
@@ -140,7 +148,7 @@ class Node:
         def of(method: str) -> Any:
             return lambda peer, args, blob: self.runtime.handle(method, peer, args, blob)
 
-        own = {**self.admin.handlers(), **self.usage.handlers()}
+        own = {**self.admin.handlers(), **self.usage.handlers(), **self.programs.handlers()}
         return {method: of(method) for method in self.service.handlers} | own
 
     # --- start ------------------------------------------------------------------------------------------------------
@@ -165,7 +173,6 @@ class Node:
         for ended in (self.fetcher.stop, self.expiry.stop, self.joining.stop):
             self._stack.callback(ended)
         # Last to open and first to close: no request may find a part missing.
-        self._stack.callback(self._release)
         self._start_dav()
         log.info("serving %s", self.config.member.dav)
 
@@ -194,9 +201,24 @@ class Node:
         public = DavServer(
             *config.dav.listen, application, public_tls, threads=limits.dav_threads, working=limits.working_requests
         )
+        servers: list[DavServer] = []
+        self._stack.callback(self._stop_dav, servers)
         for server in (forwarded, public):
             server.start()
-            self._stack.callback(server.stop)
+            servers.append(server)
+
+    def _stop_dav(self, servers: Sequence[DavServer]) -> None:
+        """Take no more requests and free the volumes, without keeping the other nodes waiting for a slow client: an upload
+        that goes on for longer than a moment fails, and a download has its full time, for it needs no token."""
+        ending = [threading.Thread(target=server.stop, name="drain") for server in servers]
+        for thread in ending:
+            thread.start()
+        free_at = time.monotonic() + DRAIN_S
+        for thread in ending:
+            thread.join(max(0.0, free_at - time.monotonic()))
+        self._release()
+        for thread in ending:
+            thread.join()
 
     def _release(self) -> None:
         try:

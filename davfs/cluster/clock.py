@@ -1,4 +1,4 @@
-"""The clock and the random source of a running node."""
+"""The clock and the random source of a running node or program."""
 
 from __future__ import annotations
 
