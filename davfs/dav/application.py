@@ -10,18 +10,22 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
 from davfs.cluster.api import Drive, Volume
+from davfs.core.accounts import Accounts
 from davfs.core.errors import DavfsError, Forbidden, InvalidInput, VolumeNotFound
 from davfs.dav import copy_move, errors, get, lock
+from davfs.dav.access import Access
 from davfs.dav.authenticator import Authenticator, Unauthorized
 from davfs.dav.body import RequestBody
 from davfs.dav.browse import ASSETS, WsgiDav
 from davfs.dav.delete import delete
 from davfs.dav.errors import NotModified, Refused
 from davfs.dav.forwarding import Forwarding, ForwardPort
+from davfs.dav.limits import WORKING, Working
 from davfs.dav.mkcol import mkcol
 from davfs.dav.options import options
 from davfs.dav.propfind import propfind
@@ -45,12 +49,14 @@ class DavApplication:
         settings: DavSettings,
         forwarder: ForwardPort | None = None,
         authenticator: Authenticator | None = None,
+        accounts: Callable[[], Accounts] = dict,
     ) -> None:
         self._settings = settings
         self._authenticator = authenticator or Authenticator()
         self._forwarding = Forwarding(drive, forwarder, settings)
-        self._root = RootHandler(drive, time.time_ns())
-        self._wsgidav = WsgiDav(drive)
+        self._access = Access(drive, accounts)
+        self._root = RootHandler(self._access, time.time_ns())
+        self._wsgidav = WsgiDav(self._access)
         self._handlers: dict[str, Handler] = {
             "GET": partial(get.get, browse=self._wsgidav.browse),
             "HEAD": get.head,
@@ -108,9 +114,16 @@ class DavApplication:
         """Set target, principal and request id: from the other node if it forwards, else from the client."""
         if request.forwarded:
             request.principal = (request.header("X-Davfs-User") or "").encode(_LATIN).decode()
+            request.configured = request.header("X-Davfs-Configured") == "1"
             request.request_id = request.header("X-Davfs-Request-Id") or ""
         else:
-            request.principal = self._authenticator.principal(request.header("Authorization"))
+            working: Working | None = request.environ.get(WORKING)
+            request.principal, request.configured = self._authenticator.identify(
+                request.header("Authorization"),
+                str(request.environ.get("REMOTE_ADDR", "")),
+                working.waiting if working is not None else nullcontext,
+            )
+        request.recheck = partial(self._access.check, request)
         request.request_id = request.request_id or secrets.token_hex(16)
         request.target = parse_target(_request_uri(request))
 
@@ -124,6 +137,7 @@ class DavApplication:
         if handler is None:
             raise Refused(405, f"{request.method} is not understood here")
         try:
+            self._access.check(request)
             return self._forwarding.serve(request, handler)
         except VolumeNotFound as error:
             if request.method == "MKCOL" and not target.path:

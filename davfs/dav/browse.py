@@ -15,9 +15,10 @@ from wsgidav.dir_browser import WsgiDavDirBrowser
 from wsgidav.request_resolver import RequestResolver
 from wsgidav.wsgidav_app import WsgiDAVApp
 
-from davfs.cluster.api import Drive, Volume
+from davfs.cluster.api import Volume
 from davfs.core.errors import DavfsError, NotFound
 from davfs.dav import conditions, xml
+from davfs.dav.access import Access
 from davfs.dav.errors import Refused
 from davfs.dav.proppatch import normalize
 from davfs.dav.provider import REQUEST, VOLUME, DriveProvider
@@ -32,10 +33,10 @@ _HIDDEN = ("HTTP_IF", "HTTP_DEPTH", "HTTP_RANGE", "HTTP_TRANSFER_ENCODING", "HTT
 class WsgiDav:
     """WsgiDAV's application over a drive."""
 
-    def __init__(self, drive: Drive) -> None:
+    def __init__(self, access: Access) -> None:
         self._app = WsgiDAVApp(
             {
-                "provider_mapping": {"/": DriveProvider(drive)},
+                "provider_mapping": {"/": DriveProvider(access)},
                 "lock_storage": None,
                 "property_manager": None,
                 "middleware_stack": [WsgiDavDirBrowser, RequestResolver],

@@ -45,6 +45,7 @@ def of(request: Request, volume: Volume, path: Path, *, file_only: bool = False)
     )
 
     def check(entry: Entry | None) -> None:
+        request.recheck()  # an upload may last longer than its account's role
         if file_only and entry is not None and entry.is_directory:
             raise AlreadyExists("a collection has that name; a file cannot be put over it")
         if conditional:

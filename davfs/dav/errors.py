@@ -46,7 +46,7 @@ def respond(error: DavfsError, request: Request) -> Response:
     headers: Headers = []
     if status == 405:
         headers.append(("Allow", ALLOW))
-    if status == 503 or isinstance(error, VolumeHeld):
+    if status in (429, 503) or isinstance(error, VolumeHeld):
         headers.append(("Retry-After", str(error.data.get("retry_after", RETRY_AFTER_S))))
     if request.forwarded and isinstance(error, NotHolder):
         headers.append((NOT_HOLDER, "1"))

@@ -145,6 +145,7 @@ def forward_headers(request: Request) -> Headers:
     if content_type:
         headers.append(("Content-Type", content_type))
     headers.append((_PREFIX + "User", request.principal.encode().decode("latin-1")))
+    headers.append((_PREFIX + "Configured", "1" if request.configured else "0"))
     headers.append((_PREFIX + "Host", str(request.environ.get("HTTP_HOST", ""))))
     headers.append((_PREFIX + "Client", str(request.environ.get("REMOTE_ADDR", ""))))
     headers.append((_PREFIX + "Scheme", str(request.environ.get("wsgi.url_scheme", "http"))))

@@ -15,10 +15,11 @@ from wsgidav.dav_error import HTTP_FORBIDDEN, DAVError, DAVErrorCondition
 from wsgidav.dav_provider import DAVCollection, DAVNonCollection, DAVProvider
 from wsgidav.xml_tools import etree
 
-from davfs.cluster.api import Content, Drive, Volume
+from davfs.cluster.api import Content, Volume
 from davfs.core.errors import InvalidInput
 from davfs.core.model import Entry
 from davfs.dav import xml
+from davfs.dav.access import Access
 from davfs.dav.dates import SECOND, parse_any
 from davfs.dav.properties import PROTECTED, content_type
 from davfs.dav.proppatch import Staged
@@ -43,9 +44,9 @@ _ACCEPTED = frozenset(
 class DriveProvider(DAVProvider):
     """The whole drive as WsgiDAV sees it. The environment brings the request and the volume that it is about."""
 
-    def __init__(self, drive: Drive) -> None:
+    def __init__(self, access: Access) -> None:
         super().__init__()
-        self.drive = drive
+        self.access = access
 
     def get_resource_inst(self, path: str, environ: dict[str, Any]) -> _Folder | _File | _Volumes | None:
         """The resource at ``/volume/name/...``, None if there is none."""
@@ -162,7 +163,7 @@ class _Volumes(DAVCollection):
         super().__init__("/", environ)
 
     def get_member_names(self) -> list[str]:
-        return sorted(volume.name for volume in self.provider.drive.volumes())
+        return [volume.name for volume in self.provider.access.volumes(self.environ[REQUEST])]
 
     def get_member_list(self) -> list[_VolumeName]:
         return [_VolumeName(f"/{name}", self.environ) for name in self.get_member_names()]

@@ -6,7 +6,7 @@ Knows WSGI's environment and nothing of the server behind it.
 from __future__ import annotations
 
 import http
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,7 +41,11 @@ class DavSettings:
 
 @dataclass(slots=True)
 class Request:
-    """One request. ``forwarded``: the node that it came through, "" when a client sent it to this one."""
+    """One request. ``forwarded``: the node that it came through, "" when a client sent it to this one.
+
+    ``principal``: the account, ``configured`` when it stands in a node's configuration (and "" when that lets everybody
+    in). ``recheck`` raises when the account may not do this to the volume any more.
+    """
 
     method: str
     target: Target
@@ -51,6 +55,8 @@ class Request:
     request_id: str
     settings: DavSettings
     forwarded: str = ""
+    configured: bool = False
+    recheck: Callable[[], None] = lambda: None
     _condition: IfHeader | None = field(default=None, init=False)
 
     def header(self, name: str) -> str | None:

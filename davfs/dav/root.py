@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from davfs.cluster.api import Drive
 from davfs.core.errors import Forbidden
 from davfs.core.model import DIRECTORY, ROOT, Entry
 from davfs.dav import conditions
+from davfs.dav.access import Access
 from davfs.dav.properties import Subject, Wanted
 from davfs.dav.propfind import check_depth, multistatus, read_wanted
 from davfs.dav.request import Request, Response
@@ -15,10 +15,13 @@ from davfs.dav.target import href
 
 
 class RootHandler:
-    """Answers for ``/``. ``started_ns``: what it shows as its time; volumes have none of their own here."""
+    """Answers for ``/``, with the volumes that exist for who asks.
 
-    def __init__(self, drive: Drive, started_ns: int) -> None:
-        self._drive = drive
+    ``started_ns``: what it shows as its time; volumes have none of their own here.
+    """
+
+    def __init__(self, access: Access, started_ns: int) -> None:
+        self._access = access
         self._entry = Entry(
             inode=ROOT, parent="", name="", kind=DIRECTORY, version="", created_ns=started_ns, mtime_ns=started_ns
         )
@@ -29,11 +32,11 @@ class RootHandler:
             return Response(200, [*conditions.validators(self._entry), ("Content-Type", "text/html; charset=utf-8")])
         if request.method == "PROPFIND":
             wanted = read_wanted(request)
-            return multistatus(self._responses(wanted, check_depth(request, collection=True)))
+            return multistatus(self._responses(request, wanted, check_depth(request, collection=True)))
         raise Forbidden("the list of volumes is changed with 'davfs volume create' and 'delete', not over WebDAV")
 
-    def _responses(self, wanted: Wanted, depth: str) -> Iterator[str]:
+    def _responses(self, request: Request, wanted: Wanted, depth: str) -> Iterator[str]:
         yield wanted.response(Subject(self._entry, "/", ""))
         if depth == "1":
-            for volume in sorted(self._drive.volumes(), key=lambda v: v.name):
+            for volume in self._access.volumes(request):
                 yield wanted.response(Subject(self._entry, href(volume.name, (), collection=True), volume.name))
