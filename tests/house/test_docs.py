@@ -112,7 +112,8 @@ def test_every_command_is_in_the_readme() -> None:
 
 def test_the_protocol_page_has_every_method_error_and_command() -> None:
     page = (DOCS / "PROTOCOL.md").read_text()
-    source = "".join((ROOT / "davfs" / name).read_text() for name in ("cluster/service.py", "node/admin.py"))
+    sources = [ROOT / "davfs" / "cluster" / "service.py", *sorted((ROOT / "davfs" / "node").glob("*.py"))]
+    source = "".join(path.read_text() for path in sources)
     methods = set(re.findall(r'^\s+"((?:replica|chunk|node|admin)\.\w+)":', source, re.M))
     assert len(methods) > 10
     listed = set(re.findall(r"^\| `((?:replica|chunk|node|admin)\.\w+)` \|", page, re.M))
