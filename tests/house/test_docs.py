@@ -114,9 +114,10 @@ def test_the_protocol_page_has_every_method_error_and_command() -> None:
     page = (DOCS / "PROTOCOL.md").read_text()
     sources = [ROOT / "davfs" / "cluster" / "service.py", *sorted((ROOT / "davfs" / "node").glob("*.py"))]
     source = "".join(path.read_text() for path in sources)
-    methods = set(re.findall(r'^\s+"((?:replica|chunk|node|admin)\.\w+)":', source, re.M))
+    methods = set(re.findall(r'^\s+"((?:replica|chunk|node|admin|token)\.\w+)":', source, re.M))
     assert len(methods) > 10
-    listed = set(re.findall(r"^\| `((?:replica|chunk|node|admin)\.\w+)` \|", page, re.M))
+    named = re.findall(r"^\| ((?:`(?:replica|chunk|node|admin|token)\.\w+`,? ?)+)\|", page, re.M)
+    listed = {name for names in named for name in re.findall(r"`([\w.]+)`", names)}
     assert listed == methods, "the tables of methods are not what the nodes serve"
     statuses = {code: int(status) for status, codes in re.findall(r"^\| (\d{3}) \| (.+) \|$", page, re.M)
                 for code in re.findall(r"`([\w-]+)`", codes)}  # fmt: skip
