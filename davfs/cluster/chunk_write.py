@@ -46,10 +46,13 @@ class ChunkWrite:
         return ChunkRef(self.digest, self.size, (*self.chosen, *extra))
 
 
-def targets(site: Site, policy: VolumePolicy, volume: str, inode: str, number: int) -> tuple[list[str], list[str]]:
-    """(the N nodes for a chunk, all nodes in order of preference)."""
+def targets(
+    site: Site, policy: VolumePolicy, volume: str, inode: str, number: int, before: Sequence[str] = ()
+) -> tuple[list[str], list[str]]:
+    """(the N nodes for a chunk, all nodes in order of preference). ``before``: the nodes of the version it replaces."""
     nodes = site.state.nodes
     order = ranked(volume, inode, number, nodes.values())
+    order.sort(key=lambda name: name not in before)
     return choose(order, policy.copies, site.up, lambda name: nodes[name].zone), order
 
 
@@ -66,10 +69,13 @@ class Upload:
         self._writes: list[ChunkWrite] = []
         self._open: list[ChunkWrite] = []  # without their quorum yet, or with copies still on their way
 
-    def write(self, data: Blob) -> Protocol_[None]:
-        """Start writing the next chunk; waits while the window is full."""
-        number = len(self._writes)
-        chosen, _ = targets(self._site, self._policy, self._credentials.volume, self._inode, number)
+    def write(self, data: Blob, number: int | None = None, before: Sequence[str] = ()) -> Protocol_[None]:
+        """Start writing a chunk (without a ``number``: the file's next); waits while the window is full.
+
+        ``before``: the nodes of the version that it replaces; they get the new one as far as they are up.
+        """
+        number = len(self._writes) if number is None else number
+        chosen, _ = targets(self._site, self._policy, self._credentials.volume, self._inode, number, before)
         write = ChunkWrite(number, digest_of(data), len(data), data, chosen, set(chosen))
         self._writes.append(write)
         self._open.append(write)
@@ -79,7 +85,7 @@ class Upload:
         yield from self._settle(WINDOW - 1, LINGERING)
 
     def finish(self) -> Protocol_[tuple[ChunkRef, ...]]:
-        """Wait until W nodes hold every chunk durably; the chunk list. QuorumLost or NoSpace if that cannot be."""
+        """Wait until W nodes hold every chunk durably; the chunks as they were written. QuorumLost, NoSpace if not."""
         yield from self._settle(0, LINGERING + WINDOW)
         with self._lock:
             return tuple(write.reference() for write in self._writes)

@@ -85,14 +85,8 @@ def _publish(
     check: Callable[[IndexView], tuple[Entry | None, Entry]],
 ) -> Protocol_[bool]:
     chunk_size = holder.state().policy.chunk_size
-    chunks = written.chunks
-    content = ""
-    if len(chunks) > CHUNKS_PER_SEGMENT:
-        content = yield from _write_ahead(holder, chunks)
     now = holder.site.clock.wall_ns()
-    manifest, _ = make_manifest(
-        chunks, chunk_size, now if mtime_ns is None else mtime_ns, etag_of(chunk_size, chunks), content
-    )
+    manifest = yield from manifest_of(holder, written.chunks, chunk_size, now if mtime_ns is None else mtime_ns)
 
     def prepare(view: IndexView) -> Build:
         existing, parent = check(view)
@@ -108,6 +102,14 @@ def _publish(
         return build
 
     return bool((yield from change_gated(holder, caller, prepare, written.attachments)))
+
+
+def manifest_of(holder: Holder, chunks: tuple[ChunkRef, ...], chunk_size: int, mtime_ns: int) -> Protocol_[Manifest]:
+    """The manifest for chunks that are stored; a large file's segments are written ahead of it."""
+    content = ""
+    if len(chunks) > CHUNKS_PER_SEGMENT:
+        content = yield from _write_ahead(holder, chunks)
+    return make_manifest(chunks, chunk_size, mtime_ns, etag_of(chunk_size, chunks), content)[0]
 
 
 def _store(holder: Holder, read: Reader, length: int | None) -> Protocol_[Written]:

@@ -1,0 +1,72 @@
+"""Questions to the cluster: whichever node answers first, the one that answered last before the others.
+
+Every question stands being asked twice: changes carry a request id, so that asking another node again does it once.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from davfs.client.profile import Profile
+from davfs.core.errors import NotFound, Unavailable
+from davfs.rpc.client import RpcClient
+
+
+class Link:
+    """The connections of one program. Thread-safe."""
+
+    def __init__(self, profile: Profile) -> None:
+        self.name = profile.identity.name
+        self._addresses = dict(profile.nodes)
+        self._order = list(profile.nodes)
+        self.client = RpcClient(profile.identity, self._resolve)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.client.close()
+
+    def up(self, node: str) -> bool:
+        """Whether a node answers, as far as is known."""
+        return self.client.up(node)
+
+    def ask(self, method: str, args: Mapping[str, Any], timeout: float) -> dict[str, Any]:
+        """The answer of the first node that can give one, within ``timeout`` seconds. A refusal is an answer.
+
+        :class:`Unavailable` with what each node said.
+        """
+        args = {"request_id": secrets.token_hex(12), **args}
+        ends = time.monotonic() + timeout
+        troubles: dict[str, str] = {}
+        # A node that hangs must leave time to ask another, and one without a leader a moment ago may have one now.
+        patience = max(0.2, timeout / 3)
+        while True:
+            for node in list(self._order):
+                left = ends - time.monotonic()
+                if left <= 0:
+                    raise Unavailable("no node could answer. " + "; ".join(f"{n}: {t}" for n, t in troubles.items()))
+                try:
+                    value, _ = self.client.call(node, method, args, timeout=min(left, patience))
+                except Unavailable as error:
+                    troubles[node] = error.message
+                    continue
+                self._learn(node, value)
+                answer: dict[str, Any] = value
+                return answer
+            time.sleep(min(0.05, max(0.0, ends - time.monotonic())))
+
+    def _learn(self, answered: str, value: Any) -> None:
+        """Note who answered, and the nodes that it named."""
+        for node in value.get("nodes", ()):
+            host, port = node["rpc"]
+            self._addresses[node["name"]] = (host, port)
+        if self._order[0] != answered or len(self._order) != len(self._addresses):
+            self._order = [answered, *(name for name in self._addresses if name != answered)]
+
+    def _resolve(self, node: str) -> tuple[str, int]:
+        try:
+            return self._addresses[node]
+        except KeyError:
+            raise NotFound(f"no address of a node {node} is known") from None

@@ -1,0 +1,221 @@
+"""Writes at a position of a file: the chunks that they touch are written anew, then one record (design, section 2).
+
+Copy on write: a chunk that exists gets a new immutable version on the same nodes, as far as they are up; bytes beyond
+the end of the file are zeros until they are written. The other chunks of the file are named again as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from davfs.cluster import tree
+from davfs.cluster.api import Caller
+from davfs.cluster.changes import Build, change_gated, require_space
+from davfs.cluster.chunk_read import read_chunk
+from davfs.cluster.chunk_write import Upload
+from davfs.cluster.files import OpenFile, manifest_of
+from davfs.cluster.gates import Ticket
+from davfs.cluster.holder import Holder
+from davfs.core.chunking import Span, spans
+from davfs.core.effects import Protocol_
+from davfs.core.errors import Forbidden, InvalidInput, NotFound, Unavailable
+from davfs.core.model import MAX_PATH, ROOT, TRASH, ChunkRef, Manifest, Path
+from davfs.core.namespace import Edits
+from davfs.core.ports import IndexView
+
+MOST_CHUNKS = 1 << 18
+"""Chunks of a file; what would need more is a mistake: the list of its chunks is held in memory while it is changed."""
+
+_RENAMES = 10
+"""How often a file may be renamed while a write waits for its gate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a file holds before a change: its manifest's version, chunk size and chunks."""
+
+    version: str | None
+    chunk_size: int
+    chunks: tuple[ChunkRef, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(chunk.size for chunk in self.chunks)
+
+
+def path_of(view: IndexView, inode: str) -> Path:
+    """Where an inode stands now; :class:`NotFound` once it is deleted."""
+    names: list[str] = []
+    while inode != ROOT:
+        entry = view.entry(inode)
+        if entry is None or inode == TRASH or len(names) > MAX_PATH:
+            raise NotFound("the file was deleted")
+        names.append(entry.name)
+        inode = entry.parent
+    return tuple(reversed(names))
+
+
+def write_at(holder: Holder, inode: str, position: int | None, data: memoryview, caller: Caller) -> Protocol_[int]:
+    """Write bytes at a position (None: at the end); the position. Durable on a quorum when it returns."""
+
+    def change(content: Content) -> Protocol_[tuple[int, tuple[ChunkRef, ...]]]:
+        start = content.size if position is None else position
+        _check_size(content, start, start + len(data))
+        return start, (yield from _written(holder, inode, content, start, data))
+
+    return (yield from _changed(holder, inode, caller, change))
+
+
+def resize(holder: Holder, inode: str, size: int, caller: Caller) -> Protocol_[int]:
+    """Cut a file off, or lengthen it with zeros; its new size."""
+
+    def change(content: Content) -> Protocol_[tuple[int, tuple[ChunkRef, ...]]]:
+        _check_size(content, size, size)
+        if size >= content.size:
+            return size, (yield from _written(holder, inode, content, size, memoryview(b"")))
+        kept, rest = divmod(size, content.chunk_size)
+        chunks = content.chunks[:kept]
+        if rest:
+            last = content.chunks[kept]
+            data = yield from read_chunk(holder.site, holder.credentials.volume, last)
+            upload = _upload(holder, inode)
+            yield from upload.write(memoryview(data)[:rest], kept, last.nodes)
+            chunks += yield from upload.finish()
+        return size, chunks
+
+    return (yield from _changed(holder, inode, caller, change))
+
+
+def _check_size(content: Content, start: int, end: int) -> None:
+    largest = MOST_CHUNKS * content.chunk_size
+    if start < 0 or end > largest:
+        raise InvalidInput(f"a file of {content.chunk_size}-byte chunks has positions from 0 to {largest}")
+
+
+def _changed(
+    holder: Holder,
+    inode: str,
+    caller: Caller,
+    change: Callable[[Content], Protocol_[tuple[int, tuple[ChunkRef, ...]]]],
+) -> Protocol_[int]:
+    """Make a file's new chunks and then its record, under the gate of the path where the file stands."""
+    holder.check_lease()
+    require_space(holder)
+    path, ticket = yield from _enter(holder, inode)
+    try:
+        with holder.replica.store.view() as view:
+            done = view.reply(caller.request_id) if caller.request_id else None
+            if done is not None:
+                return int(done[0])
+            tree.require_unlocked(holder.locks(), caller, path, membership=False, members=False)
+            content = _content(holder, view, inode)
+        holder.require_majority()
+        answer, chunks = yield from change(content)
+        manifest = yield from manifest_of(holder, chunks, content.chunk_size, holder.site.clock.wall_ns())
+        return int((yield from change_gated(holder, caller, _prepare(inode, content, manifest, answer))))
+    finally:
+        holder.gates.leave(ticket)
+
+
+def _prepare(inode: str, content: Content, manifest: Manifest, answer: int) -> Callable[[IndexView], Build]:
+    def prepare(view: IndexView) -> Build:
+        def build(edits: Edits) -> int:
+            edits.write(inode, manifest, content.version)  # the gate has kept every other writer away
+            return answer
+
+        return build
+
+    return prepare
+
+
+def _enter(holder: Holder, inode: str) -> Protocol_[tuple[Path, Ticket]]:
+    """The gate of the path where the file stands, which may change while one waits for it."""
+    for _ in range(_RENAMES):
+        with holder.replica.store.view() as view:
+            path = path_of(view, inode)
+        ticket = yield from holder.gates.enter([path], holder.site.timing.gate)
+        try:
+            with holder.replica.store.view() as view:
+                stays = path_of(view, inode) == path
+        except BaseException:
+            holder.gates.leave(ticket)
+            raise
+        if stays:
+            return path, ticket
+        holder.gates.leave(ticket)
+    raise Unavailable("the file is renamed again and again; try later")
+
+
+def _content(holder: Holder, view: IndexView, inode: str) -> Content:
+    entry = view.entry(inode)
+    if entry is None:
+        raise NotFound("the file was deleted")
+    if entry.is_directory:
+        raise Forbidden("a collection has no content")
+    held = view.manifest(inode)
+    if held is None:
+        return Content(None, holder.state().policy.chunk_size, ())
+    version, manifest = held
+    file = OpenFile(holder, entry, manifest)
+    count = -(-manifest.size // manifest.chunk_size)
+    return Content(version, manifest.chunk_size, tuple(file.chunk(number) for number in range(count)))
+
+
+def _upload(holder: Holder, inode: str) -> Upload:
+    return Upload(holder.site, holder.credentials, holder.state().policy, inode)
+
+
+def _written(
+    holder: Holder, inode: str, content: Content, start: int, data: memoryview
+) -> Protocol_[tuple[ChunkRef, ...]]:
+    """The chunk list after writing ``data`` at ``start``; what lies between the old end and ``start`` is zeros."""
+    size, end, chunk_size = content.size, start + len(data), content.chunk_size
+    upload = _upload(holder, inode)
+    touched: list[int] = []
+    holes: list[int] = []
+    for span in spans(min(start, size), end, chunk_size):
+        first = span.number * chunk_size
+        if first >= size and first + chunk_size <= start:
+            holes.append(span.number)  # wholly between the old end and the write: all such chunks are one
+            continue
+        holder.check_lease()
+        body = yield from _chunk_body(holder, content, span, start, data)
+        old = content.chunks[span.number].nodes if span.number < len(content.chunks) else ()
+        touched.append(span.number)
+        yield from upload.write(body, span.number, old)
+    if holes:
+        touched.append(holes[0])
+        yield from upload.write(bytes(chunk_size), holes[0])
+    written = dict(zip(touched, (yield from upload.finish()), strict=True))
+    count = -(-max(size, end) // chunk_size)
+    filled = written[holes[0]] if holes else None
+    chunks: list[ChunkRef] = []
+    for number in range(count):
+        if number in written:
+            chunks.append(written[number])
+        elif number < len(content.chunks):
+            chunks.append(content.chunks[number])
+        elif filled is not None:
+            chunks.append(filled)
+    return tuple(chunks)
+
+
+def _chunk_body(
+    holder: Holder, content: Content, span: Span, start: int, data: memoryview
+) -> Protocol_[bytes | memoryview]:
+    """One chunk as it is after the write: the old bytes around the new ones, zeros where there were none."""
+    first = span.number * content.chunk_size
+    begin, stop = max(start, first), min(start + len(data), first + content.chunk_size)  # what the write covers of it
+    old = content.chunks[span.number] if span.number < len(content.chunks) else None
+    old_size = old.size if old is not None else 0
+    fresh = data[begin - start : max(stop, begin) - start]
+    if begin == first and stop - first >= old_size:
+        return fresh  # nothing of the old is left
+    length = max(old_size, min(start + len(data), first + content.chunk_size) - first)
+    body = bytearray(length)
+    if old is not None:
+        body[:old_size] = yield from read_chunk(holder.site, holder.credentials.volume, old)
+    if stop > begin:
+        body[begin - first : stop - first] = fresh
+    return memoryview(body)
