@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from davfs.core.model import DavLock, Entry, Path, VolumeInfo, VolumePolicy
@@ -32,10 +32,12 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Another node serves the volume: forward the request to ``node``."""
+    """Another node serves the volume: forward the request to ``node``. ``over()``: it does so no longer, as far as this
+    node knows; whoever waits for its answer then looks anew."""
 
     node: str
     epoch: str
+    over: Callable[[], bool] = field(default=lambda: False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -20,6 +21,7 @@ from davfs.cluster.site import Site
 from davfs.core.cluster_state import VolumeState, value_of
 from davfs.core.effects import Protocol_, Sleep, Spawn, Submit, Wait
 from davfs.core.errors import DavfsError, NotHolder, Unavailable, VolumeHeld, VolumeNotFound
+from davfs.core.model import Epoch
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +84,7 @@ class Holdings:
             if grant.address not in self._site.state.nodes:
                 who = f"a program ({grant.address})" if grant.address else "a program"
                 raise VolumeHeld(f"{volume} is held by {who}, not by a gateway", holder=grant.address)
-            target = Forward(grant.address, str(grant.epoch))
+            target = Forward(grant.address, str(grant.epoch), partial(self._ended, state.id, grant.epoch))
             if grant.address == self._site.node:
                 reason = "this node is still taking the volume over"
             elif forwarded:
@@ -94,6 +96,11 @@ class Holdings:
             yield from self._wait_for_change(state, deadline)
         raise Unavailable(f"{volume}: {reason}; try again shortly")
 
+    def _ended(self, volume_id: str, epoch: Epoch) -> bool:
+        """Whether a grant is over, as Raft shows it here."""
+        volume = self._site.state.volumes.get(volume_id)
+        return volume is None or volume.tenure.grant is None or volume.tenure.grant.epoch != epoch
+
     def _known(self, volume: str) -> Protocol_[VolumeState]:
         """The volume as Raft shows it; a node that has just started knows of none yet, and must not answer 404 for that."""
         try:
@@ -102,7 +109,10 @@ class Holdings:
             if self._site.clock.now() - self._confirmed_at < CONFIRM_EVERY_S:
                 raise
         began = self._site.clock.now()
-        yield Submit((self._site.request_id(), "noop"), self._site.timing.call)  # once applied, all before it is
+        try:
+            yield Submit((self._site.request_id(), "noop"), self._site.timing.call)  # once applied, all before it is
+        except DavfsError as error:
+            raise Unavailable(f"this node does not know yet whether there is a volume {volume}: {error.message}") from error
         self._confirmed_at = began
         return self._site.state.volume_named(volume)
 
@@ -126,7 +136,7 @@ class Holdings:
         """Take a free volume (None: look again), or name a node that can."""
         if self._site.node not in volume.replicas:
             candidates = [node for node in volume.replicas if self._site.up(node)] or list(volume.replicas)
-            return Forward(candidates[0], "free")
+            return Forward(candidates[0], "free", lambda: not self._site.up(candidates[0]))
         with self._lock:
             mine = volume.id not in self._taking
             self._taking.add(volume.id)
@@ -143,6 +153,7 @@ class Holdings:
             with self._lock:
                 self._taking.discard(volume.id)
             self._changed.notify()
+            self._site.applied.notify()  # requests that other nodes sent here meanwhile wait for this one to serve
         return None
 
     def _wait_for_change(self, volume: VolumeState, deadline: float) -> Protocol_[None]:

@@ -52,6 +52,7 @@ class ForwardPort(Protocol):
         headers: list[tuple[str, str]],
         body: Callable[[int], bytes] | None = None,
         length: int | None = None,
+        over: Callable[[], bool] = ...,
     ) -> ForwardedAnswer: ...
 
 
@@ -113,6 +114,7 @@ class Forwarding:
             forward_headers(request),
             None if length == 0 else body.read,
             length,
+            where.over,
         )
         if answer.status == 503 and any(name.lower() == NOT_HOLDER.lower() for name, _ in answer.headers):
             answer.close()

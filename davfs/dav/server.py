@@ -134,6 +134,13 @@ class _HttpServer(_HttpServerBase):
             conn.announced = True
             self._connections.put(conn)
 
+    def put_conn(self, conn: Any) -> None:
+        """Wait for a connection's next request; one whose last request ends while the server stops is closed."""
+        try:
+            super().put_conn(conn)
+        except ValueError:  # the selector was closed in this moment
+            conn.close()
+
     def stop(self) -> None:
         """cheroot's stop, without waiting for its selector to look up by itself."""
         if self.ready:

@@ -6,6 +6,7 @@ The bodies pass in blocks, never whole. A large body is not touched before the o
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -19,6 +20,7 @@ from davfs.rpc.pool import ConnectionPool, Resolve, describe
 SMALL_BODY = 64 * 1024  # bytes of a body that is sent without waiting for 100 Continue
 IDLE_LIMIT = 5.0  # seconds that an idle connection is kept; shorter than the other side's listener keeps it
 PATIENCE = 60.0  # seconds that the other node may be silent
+GRACE = 0.5  # seconds that a node which is no longer the right one has for an answer that may be on its way
 
 Body: TypeAlias = Callable[[int], bytes]
 Fields: TypeAlias = list[tuple[str, str]]
@@ -71,6 +73,24 @@ class _Request:
         return Unreachable(f"{self.node} did not answer the forwarded request: {why}", node=self.node)
 
 
+class _Watch:
+    """Ends a wait for a node some moments after ``over()`` became true."""
+
+    def __init__(self, node: str, over: Callable[[], bool]) -> None:
+        self._node = node
+        self._over = over
+        self._since: float | None = None
+
+    def __call__(self) -> None:
+        if not self._over():
+            self._since = None
+            return
+        now = time.monotonic()
+        self._since = now if self._since is None else self._since
+        if now - self._since >= GRACE:
+            raise TimeoutError(f"{self._node} is silent, and serves the volume no longer")
+
+
 class Forwarder:
     """Sends DAV requests to other nodes. Thread-safe. ``resolve``: node -> (host, port) of its ``forward`` listener."""
 
@@ -94,6 +114,7 @@ class Forwarder:
         headers: Sequence[tuple[str, str]],
         body: Body | None = None,
         length: int | None = None,
+        over: Callable[[], bool] = lambda: False,
     ) -> ForwardedResponse:
         """Send the request and give the answer's head; its body is read from the result.
 
@@ -101,6 +122,8 @@ class Forwarder:
         end; ``length``: their number, None for a chunked body. Bodies above 64 KiB or of unknown length are read only
         after the node has said 100 Continue; a smaller one must be something that ``body`` can give at once. An answer
         that comes before or while the body is sent is given as it is (see ``ForwardedResponse.body_touched``).
+        ``over()``: whether it has become pointless to wait for this node (it is paused or dead, and another took over);
+        asked while it is silent, and then the exchange ends as if the connection had.
 
         :class:`Unreachable`: nothing was done, no byte of a large body was read: try elsewhere.
         :class:`OutcomeUnknown`: the request may have taken effect, or its body is gone. :class:`IncompleteBody`: the
@@ -122,9 +145,11 @@ class Forwarder:
             stream, reused = self._pool.take(node, fresh=fresh)
             stream.deadline = None
             stream.patience = self._patience
+            stream.watch = _Watch(node, over)
             ok = False
             try:
                 response = self._exchange(stream, request)
+                stream.watch = None  # an answer that has begun is one version, whoever holds the volume meanwhile
                 ok = True
                 return response
             except _BodyFailed as failure:

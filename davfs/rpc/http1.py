@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import select
 import socket
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 HEAD_LIMIT = 64 * 1024  # bytes of a message head; also the size of the buffer
 LINE_LIMIT = 4 * 1024  # bytes of a chunk-size line with its extensions, and of a trailer line
 BLOCK = 256 * 1024  # bytes of a block when a body is streamed
+WATCH_EVERY = 0.2  # seconds of waiting between two calls of ``Stream.watch``
 
 
 class ProtocolError(Exception):
@@ -35,13 +37,15 @@ class Stream:
     """Buffered reads and bounded writes on a connected TLS socket. One reader and one writer at a time.
 
     ``deadline`` (``time.monotonic()`` seconds, or None) bounds what is done in all, ``patience`` (seconds) each wait
-    for the peer (None: for ever); running over either raises ``TimeoutError``.
+    for the peer (None: for ever); running over either raises ``TimeoutError``. ``watch`` is called five times a second
+    while the peer says nothing, and ends the wait by raising.
     """
 
     def __init__(self, sock: ssl.SSLSocket, patience: float | None = 30.0) -> None:
         self.sock = sock
         self.patience = patience
         self.deadline: float | None = None
+        self.watch: Callable[[], None] | None = None
         self.last_used = 0.0
         self._buffer = bytearray(HEAD_LIMIT)
         self._view = memoryview(self._buffer)
@@ -74,13 +78,16 @@ class Stream:
             self.sock.close()
 
     def _arm(self) -> None:
+        self.sock.settimeout(self._limit())
+
+    def _limit(self) -> float | None:
         limit = self.patience
         if self.deadline is not None:
             left = self.deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError("the time for this exchange is over")
             limit = left if limit is None else min(limit, left)
-        self.sock.settimeout(limit)
+        return limit
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
@@ -92,8 +99,7 @@ class Stream:
             rest = bytes(self._view[self._start : self._end])
             self._start, self._end = 0, len(rest)
             self._view[: self._end] = rest
-        self._arm()
-        count = self.sock.recv_into(self._view[self._end :])
+        count = self._receive(self._view[self._end :])
         self._end += count
         return count
 
@@ -129,8 +135,22 @@ class Stream:
             target[:count] = self._view[self._start : self._start + count]
             self._start += count
             return count
-        self._arm()
-        return self.sock.recv_into(target)
+        return self._receive(target)
+
+    def _receive(self, target: memoryview) -> int:
+        limit = self._limit()
+        if self.watch is None:
+            self.sock.settimeout(limit)
+            return self.sock.recv_into(target)
+        ends = math.inf if limit is None else time.monotonic() + limit
+        while True:
+            self.sock.settimeout(min(WATCH_EVERY, max(ends - time.monotonic(), 0.001)))
+            try:
+                return self.sock.recv_into(target)
+            except TimeoutError:
+                if time.monotonic() >= ends:
+                    raise
+            self.watch()
 
     def read_exact(self, size: int) -> bytes:
         """Exactly ``size`` bytes."""
@@ -179,9 +199,12 @@ class Stream:
         """Wait until the peer takes more (True) or says something (False)."""
         poller = select.poll()
         poller.register(self.sock.fileno(), select.POLLIN | select.POLLOUT)
-        events = poller.poll(None if self.patience is None else self.patience * 1000)
-        if not events:
-            raise TimeoutError("the peer takes no more data")
+        ends = math.inf if self.patience is None else time.monotonic() + self.patience
+        while not (events := poller.poll(min(WATCH_EVERY, max(ends - time.monotonic(), 0.0)) * 1000)):
+            if time.monotonic() >= ends:
+                raise TimeoutError("the peer takes no more data")
+            if self.watch is not None:
+                self.watch()
         return not events[0][1] & select.POLLIN
 
 

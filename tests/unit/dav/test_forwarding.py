@@ -269,7 +269,7 @@ class ScriptedForwarder:
         self.outcomes = list(outcomes)
         self.calls: list[tuple[str, dict[str, str], bytes]] = []
 
-    def open(self, node, method, target, headers, body=None, length=None):
+    def open(self, node, method, target, headers, body=None, length=None, over=lambda: False):
         outcome = self.outcomes.pop(0)
         data = b""
         if body is not None and not isinstance(outcome, Unreachable):

@@ -7,6 +7,7 @@ import hashlib
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from davfs.core.errors import IncompleteBody, OutcomeUnknown, Unavailable, Unreachable
 from davfs.dav.server import DavServer
+from davfs.rpc import forward
 from davfs.rpc.certs import peer_name
 from davfs.rpc.forward import Forwarder
 
@@ -105,6 +107,52 @@ def forwarder(nodes):
     made = Forwarder(nodes.identity("a"), nodes.resolve, patience=5)
     nodes.later(made.close)
     return made
+
+
+def hear_and_sleep(seconds: float) -> Callable[[ssl.SSLSocket], None]:
+    """Read what comes, and say nothing for a while: a node that was paused."""
+
+    def script(sock: ssl.SSLSocket) -> None:
+        read_head(sock)
+        time.sleep(seconds)
+
+    return script
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "error"), [("GET", None, Unreachable), ("PUT", b"small", OutcomeUnknown)], ids=["GET", "PUT"]
+)
+def test_nobody_waits_for_a_silent_node_that_is_no_longer_the_one(nodes, forwarder, method, body, error) -> None:
+    Scripted(nodes, "b", hear_and_sleep(2.5))
+    ended = threading.Event()
+    threading.Timer(0.3, ended.set).start()
+    began = time.monotonic()
+    with pytest.raises(error, match="in time"):
+        forwarder.open("b", method, "/x", [], None if body is None else source(body), len(body or b""), ended.is_set)
+    assert 0.3 + forward.GRACE <= time.monotonic() - began < 2.4
+
+
+def test_nor_sends_it_the_rest_of_a_body(nodes, forwarder) -> None:
+    def script(sock: ssl.SSLSocket) -> None:
+        read_head(sock)
+        sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        time.sleep(2.5)
+
+    Scripted(nodes, "b", script)
+    began = time.monotonic()
+    with pytest.raises(OutcomeUnknown, match="in time"):
+        forwarder.open("b", "PUT", "/x", [], source(bytes(30_000_000)), 30_000_000, lambda: True)
+    assert time.monotonic() - began < 2.4
+
+
+def test_an_answer_that_was_on_its_way_counts(nodes, forwarder) -> None:
+    def script(sock: ssl.SSLSocket) -> None:
+        read_head(sock)
+        time.sleep(0.3)
+        sock.sendall(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
+
+    Scripted(nodes, "b", script)
+    assert forwarder.open("b", "PUT", "/x", [], source(b"small"), 5, lambda: True).status == 201
 
 
 def test_the_request_arrives_as_it_was_but_for_the_hops(nodes, forwarder) -> None:
