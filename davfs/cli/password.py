@@ -20,10 +20,22 @@ def register(commands: Any) -> None:
 
 
 def run(_arguments: argparse.Namespace) -> int:
-    """Never takes the password as an argument: other users would see it in the process list."""
-    terminal = sys.stdin.isatty()
-    password = getpass.getpass("Password: ") if terminal else sys.stdin.readline().rstrip("\n")
+    """Print the hash."""
+    print(read_password())
+    return 0
+
+
+def read_password() -> str:
+    """Read a password, from the terminal (twice) or a line of standard input, and give its hash.
+
+    Never taken as an argument: other users would see it in the process list.
+    """
+    if sys.stdin.isatty():
+        password = getpass.getpass("Password: ")
+        if getpass.getpass("Again: ") != password:
+            raise ConfigError("the two passwords differ")
+    else:
+        password = sys.stdin.readline().rstrip("\n")
     if not password:
         raise ConfigError("the password is empty")
-    print(hash_password(password, secrets.token_bytes(16)))
-    return 0
+    return hash_password(password, secrets.token_bytes(16))

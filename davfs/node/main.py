@@ -30,6 +30,7 @@ from davfs.dav.application import DavApplication
 from davfs.dav.authenticator import Authenticator
 from davfs.dav.request import DavSettings
 from davfs.dav.server import DavServer
+from davfs.node.account_admin import AccountAdmin
 from davfs.node.admin import Admin
 from davfs.node.config import NodeConfig
 from davfs.node.http_api import HttpApi
@@ -100,6 +101,7 @@ class Node:
         self.runtime.handlers = self.service.handlers
         self.admin = Admin(config, self.state, self.raft, self.gateway.create_volume, self.site.request_id)
         self.usage = UsageAdmin(self.state, self.raft, self.gateway.sessions, self.site.request_id)
+        self.accounts = AccountAdmin(config.dav, self.state, self.raft, self.site.clock, self.site.request_id)
         self.expiry = Expiry(self.site, lambda: self.raft.is_leader, lambda: self.raft.term)
         self.programs = Programs(config, self.state, self.raft, self.expiry.remaining, self.site.request_id)
         handlers = self._handlers()
@@ -148,7 +150,9 @@ class Node:
         def of(method: str) -> Any:
             return lambda peer, args, blob: self.runtime.handle(method, peer, args, blob)
 
-        own = {**self.admin.handlers(), **self.usage.handlers(), **self.programs.handlers()}
+        own = {
+            **self.admin.handlers(), **self.usage.handlers(), **self.accounts.handlers(), **self.programs.handlers(),
+        }  # fmt: skip
         return {method: of(method) for method in self.service.handlers} | own
 
     # --- start ------------------------------------------------------------------------------------------------------
