@@ -15,10 +15,10 @@ from davfs.sim.cluster import CHUNK_SIZE, SimCluster
 from davfs.sim.history import Operation, Path
 from davfs.sim.loop import Loop, Process
 
-TOPS = ("x", "y", "z")
+TOPS = ("x", "y")
 NAMES = ("a", "b", "d")
 KINDS = ("put", "put", "put", "get", "get", "get", "list", "mkcol", "delete", "move")
-PATIENCE_S = 12.0
+PATIENCE_S = 14.0
 UNKNOWN = (OutcomeUnknown, CallTimeout, ConsensusUnavailable)
 
 
@@ -84,6 +84,8 @@ class Client:
     def request(self, op: tuple[Any, ...], deadline: float = PATIENCE_S) -> Protocol_[Operation]:
         """One operation through this client's node; after a failure it goes to another."""
         random = self._cluster.loop.random
+        if random.random() < 0.3:
+            self._node = random.choice(self._cluster.names)
         operation = self._history.begin(self.name, op)
         args = {"op": list(op), "id": random.randbytes(8).hex(), "forwarded": False}
         try:

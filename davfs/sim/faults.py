@@ -19,6 +19,7 @@ class Troubles:
     pause: int = 4
     cut: int = 4
     weather: int = 4
+    strike: float = 0.03  # how likely a node is hit just as its disk has kept a seal or a record
 
 
 class Faults:
@@ -28,11 +29,14 @@ class Faults:
         self.count = 0
         self._cluster = cluster
         self._troubles = troubles
+        self._begun = False
         self._over = False
+        cluster.watch.on_durable = self._strike
 
     def run(self) -> Protocol_[None]:
         """The task; run it in a process that never fails."""
         random, troubles = self._cluster.loop.random, self._troubles
+        self._begun = True
         kinds = ("crash", "crash_all", "pause", "cut", "weather")
         weights = [getattr(troubles, kind) for kind in kinds]
         while not self._over:
@@ -63,14 +67,25 @@ class Faults:
         loop = self._cluster.loop
         loop.at(loop.random.uniform(low, high), lambda: self._revive(node))
 
+    def _strike(self, node: str) -> None:
+        """The moments between "it is on this disk" and "others know" are where protocols break."""
+        random = self._cluster.loop.random
+        if not self._begun or self._over or random.random() >= self._troubles.strike:
+            return
+        self.count += 1
+        hit = random.choice((self._crash, self._pause, self._isolate))
+        self._cluster.loop.at(random.uniform(0.0, 0.004), lambda: hit(self._cluster.nodes[node]))
+
     def _victim(self) -> SimNode:
         """Any node, but more often the one that holds the volume: nothing happens at the others."""
         random, cluster = self._cluster.loop.random, self._cluster
         serving = [node for node in cluster.nodes.values() if node.alive and node.holdings.held()]
         return random.choice(serving) if serving and random.random() < 0.6 else random.choice([*cluster.nodes.values()])
 
-    def _crash(self) -> None:
-        node = self._victim()
+    def _crash(self, node: SimNode | None = None) -> None:
+        node = node or self._victim()
+        if self._over:
+            return
         node.crash()
         self._later(0.05, 5.0, node)
 
@@ -79,22 +94,32 @@ class Faults:
             node.crash()
             self._later(0.05, 3.0, node)
 
-    def _pause(self) -> None:
-        node = self._victim()
-        if node.process is not None and node.alive:
+    def _pause(self, node: SimNode | None = None) -> None:
+        node = node or self._victim()
+        if node.process is not None and node.alive and not self._over:
             self._cluster.loop.note(f"{node.name} is paused")
             node.process.pause()
-            self._later(0.1, 6.0, node)
+            self._later(0.1, 9.0, node)
 
     def _cut(self) -> None:
+        random, cluster = self._cluster.loop.random, self._cluster
+        if random.random() < 0.5:
+            self._isolate(self._victim())
+            return
+        one, other = random.sample(cluster.names, 2)
+        cluster.loop.note(f"{one} and {other} are cut off from each other")
+        cluster.network.cut(one, other)
+        cluster.loop.at(random.uniform(0.3, 9.0), cluster.network.heal)
+
+    def _isolate(self, node: SimNode) -> None:
         cluster = self._cluster
-        one, other, *_ = cluster.loop.random.sample(cluster.names, len(cluster.names))
-        alone = cluster.loop.random.random() < 0.5
-        for name in cluster.names if alone else [other]:
-            if name != one:
-                cluster.loop.note(f"{one} and {name} are cut off from each other")
-                cluster.network.cut(one, name)
-        cluster.loop.at(cluster.loop.random.uniform(0.3, 5.0), cluster.network.heal)
+        if self._over:
+            return
+        cluster.loop.note(f"{node.name} is cut off from all others")
+        for name in cluster.names:
+            if name != node.name:
+                cluster.network.cut(node.name, name)
+        cluster.loop.at(cluster.loop.random.uniform(0.3, 9.0), cluster.network.heal)
 
     def _weather(self) -> None:
         random, cluster = self._cluster.loop.random, self._cluster

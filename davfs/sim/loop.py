@@ -21,7 +21,6 @@ Done: TypeAlias = Callable[[Any, BaseException | None], None]
 SUSPECT = (CorruptData, InvalidInput)
 """No part is damaged or malformed in a simulation: whoever says so has found a bug."""
 
-
 SPINNING = 20_000
 """Events at one instant, beyond which something waits without waiting."""
 
@@ -43,8 +42,8 @@ class Loop:
 
     def at(self, delay: float, action: Callable[[], None]) -> None:
         """Do something after a delay, whoever is up then."""
-        self._count += 1
-        heapq.heappush(self._events, (self.now + max(0.0, delay), self._count, action))
+        number = self._count = self._count + 1
+        heapq.heappush(self._events, (self.now + max(0.0, delay), number, action))
 
     def run_until(self, ended: Callable[[], bool], limit: float) -> bool:
         """Run until ``ended()`` (True) or ``limit`` seconds of virtual time have passed (False)."""
@@ -137,8 +136,13 @@ class Process:
         return self.loop.now * self.rate
 
     def at(self, delay: float, action: Callable[[], None]) -> None:
-        """Do something after a delay of this node's clock, if it lives then; later if it is paused then."""
-        self.loop.at(delay / self.rate, lambda: self.deliver(action))
+        """Do something after a delay of this node's clock, if it lives then; later if it is paused then.
+
+        What a dead process asks for is forgotten at once: its protocols are collected some time, no seed says when, and
+        run their ``finally`` parts then.
+        """
+        if self.alive:
+            self.loop.at(delay / self.rate, lambda: self.deliver(action))
 
     def deliver(self, action: Callable[[], None]) -> None:
         """Do something now, as far as the process is able to."""

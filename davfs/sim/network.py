@@ -90,7 +90,9 @@ class Network:
             return
         caller.at(call.timeout, lambda: finish(None, CallTimeout(f"{call.node} did not answer in time")))
         packed, blob = msgpack.packb(dict(call.args), use_bin_type=True), bytes(call.blob)
-        for _ in range(2 if self.loop.random.random() < self.weather.repeat else 1):
+        # Requests between nodes may be sent again on a fresh connection; nobody repeats a forwarded DAV request blindly.
+        repeated = call.method != "dav" and self.loop.random.random() < self.weather.repeat
+        for _ in range(2 if repeated else 1):
             self._send(caller, call.node, call.method, packed, blob, finish)
 
     def _send(self, caller: Process, node: str, method: str, packed: bytes, blob: bytes, finish: Done) -> None:

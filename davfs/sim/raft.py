@@ -107,19 +107,22 @@ class Member:
         if not self._applying and self.applied < len(self._raft.log):
             self._applying = True
             slow = self._loop.random.random() < 0.05
-            self._process.at(self._loop.random.uniform(0.0, self._raft.lag * (50 if slow else 1)), self._apply_one)
+            longest = min(1.5, self._raft.lag * 50) if slow else self._raft.lag
+            self._process.at(self._loop.random.uniform(0.0, longest), self._apply_some)
 
-    def _apply_one(self) -> None:
+    def _apply_some(self) -> None:
         self._applying = False
         raft, node = self._raft, self._process.node
         if node != raft.leader and not raft.can_append(node):  # nothing comes from the leader right now
             self._process.at(RETRY_S, self.catch_up)
             return
-        command = msgpack.unpackb(raft.log[self.applied], raw=False, strict_map_key=False)
-        self.applied += 1
-        result = self.state.apply(tuple(command))
-        for done in self._waiting.pop(self.applied, []):
-            done(result, None)
+        behind = len(raft.log) - self.applied
+        for _ in range(self._loop.random.randint(1, behind)):
+            command = msgpack.unpackb(raft.log[self.applied], raw=False, strict_map_key=False)
+            self.applied += 1
+            result = self.state.apply(tuple(command))
+            for done in self._waiting.pop(self.applied, []):
+                done(result, None)
         self.on_applied()
         self.catch_up()
 
