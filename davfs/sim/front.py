@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from davfs.cluster import changes, files, tree
-from davfs.cluster.api import Caller, Forward
+from davfs.cluster import changes, dav_locks, files, tree
+from davfs.cluster.api import Caller, Forward, LockRequest
 from davfs.cluster.holder import Holder
 from davfs.cluster.holdings import Holdings
 from davfs.cluster.site import Site
@@ -31,7 +31,8 @@ FORWARD_S = 6.0
 
 
 class Front:
-    """Serves simulated requests: ``{"op": [kind, path, ...], "id": request id, "forwarded": bool}``."""
+    """Serves simulated requests: ``{"op": [kind, path, ...], "id": request id, "forwarded": bool, "tokens": [...]}``;
+    the lock tokens that it submits may be left out."""
 
     def __init__(self, site: Site, holdings: Holdings, volume: str) -> None:
         self._site = site
@@ -79,7 +80,7 @@ class Front:
 def perform(holder: Holder, request: Mapping[str, Any]) -> Protocol_[Any]:
     """Do one operation through the holder."""
     kind, *arguments = request["op"]
-    caller = Caller("someone", frozenset(), request["id"])
+    caller = Caller("someone", frozenset(request.get("tokens", ())), request["id"])
     path = tuple(arguments[0])
     if kind == "get":
         return (yield from _get(holder, path))
@@ -103,6 +104,11 @@ def perform(holder: Holder, request: Mapping[str, Any]) -> Protocol_[Any]:
     if kind == "delete":
         yield from changes.delete(holder, path, _no_condition, caller)
         return True
+    if kind == "lock":
+        wish = LockRequest(arguments[1], False, True, "", caller.principal, arguments[2])
+        return (yield from dav_locks.lock(holder, path, wish, _no_condition, caller))[1]
+    if kind == "unlock":
+        return (yield from dav_locks.unlock(holder, path, arguments[1], caller))
     target, overwrite = tuple(arguments[1]), arguments[2]
     return (yield from changes.move(holder, path, target, overwrite, _no_condition, caller, None))
 

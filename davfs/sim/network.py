@@ -39,6 +39,7 @@ class Network:
         self.weather = weather
         self.processes: dict[str, Process] = {}
         self.serve: Callable[[Process, str, str, Mapping[str, Any], bytes, Done], None] | None = None
+        self.extra_delay: Callable[[str, str], float] = lambda node, method: 0.0  # of a request, to play a certain history
         self._cut: set[frozenset[str]] = set()
 
     # --- faults -----------------------------------------------------------------------------------------------------
@@ -119,7 +120,7 @@ class Network:
                 )
                 target.deliver(run)
 
-        self.loop.at(self.latency(), arrive)
+        self.loop.at(self.latency() + self.extra_delay(node, method), arrive)
 
     def _run(
         self, target: Process, caller: Process, method: str, args: dict[str, Any], blob: bytes, done: Done

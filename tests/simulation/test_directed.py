@@ -77,29 +77,28 @@ def test_without_the_lease_it_would_show_what_is_overwritten(monkeypatch: pytest
 
 
 def _late_record(seed: int) -> list[str]:
-    """The holder is paused with a record on its way to one other, which is paused as well; a third takes over."""
+    """The holder is paused while its record is on its way to one other node, for long; the third takes over meanwhile."""
     stage = Stage(seed)
     nodes, network, loop = stage.cluster.nodes, stage.cluster.network, stage.loop
     assert stage.ask("node-1", ("put", ("a",), b"one")).outcome == ("ok", True)
-    stage.cluster.raft.leader = "node-3"
+    loop.run_until(lambda: False, 0.5)  # the token is refreshed
     network.cut("node-1", "node-3")
-    one, two = nodes["node-1"].process, nodes["node-2"].process
-    assert one is not None and two is not None
-    loop.run_until(lambda: False, 0.4)  # a heartbeat has shown that node-3 does not answer
+    paused = nodes["node-1"].process
+    assert paused is not None
+    arrives = loop.random.uniform(1.8, 3.5)  # before, while or after the new holder seals node-2
+    network.extra_delay = lambda node, method: arrives if (node, method) == ("node-2", "replica.append") else 0.0
     before = nodes["node-1"].stores[VOLUME_ID].last.seq
     change = stage.begin("node-1", ("put", ("a",), b"two"))
-    two.pause()
-    loop.run_until(lambda: nodes["node-1"].stores[VOLUME_ID].last.seq > before, 5)
-    loop.run_until(lambda: False, 0.003)  # the record is on its way to node-2 by now
-    one.pause()
-    loop.run_until(lambda: stage.cluster.nodes["node-3"].state.volumes[VOLUME_ID].tenure.grant is None, 20)
-    read = stage.begin("node-3", ("get", ("a",)))
-    loop.run_until(lambda: nodes["node-3"].stores[VOLUME_ID].sealed.counter > 1, 5)
-    two.resume()
-    loop.run_until(lambda: bool(read), 10)
-    one.resume()
-    loop.run_until(lambda: bool(change), 10)
-    stale = bool(change) and change[0].outcome is not None and stage.ask("node-3", ("get", ("a",))).outcome == ("ok", b"one")
+    assert loop.run_until(lambda: nodes["node-1"].stores[VOLUME_ID].last.seq > before, 2)
+    paused.pause()
+    network.extra_delay = lambda node, method: 0.0
+    stage.cluster.raft.leader = "node-3"
+    assert loop.run_until(lambda: nodes["node-3"].state.volumes[VOLUME_ID].tenure.grant is None, 10)
+    stage.ask("node-3", ("get", ("a",)))
+    loop.run_until(lambda: False, 2.0)
+    paused.resume()
+    loop.run_until(lambda: bool(change), 30)
+    stale = change[0].outcome is not None and stage.ask("node-3", ("get", ("a",))).outcome == ("ok", b"one")
     return loop.failures + (["an acknowledged change is lost"] if stale else [])
 
 
