@@ -35,11 +35,11 @@ def small_disk() -> Iterator[Path]:
 
 @pytest.mark.root
 def test_a_full_disk_is_answered_507_and_keeps_the_old_file(
-    small_disk: Path, make_drive: Callable[..., DevCluster]
+    small_disk: Path, make_drive: Callable[..., DevCluster], tmp_path: Path
 ) -> None:
     cluster = make_drive(directory=small_disk)
     # Logs must not be what fills the disk.
-    cluster.log = Path(tempfile.mkdtemp(prefix="davfs-log-")) / "dev.log"
+    cluster.log = tmp_path / "dev.log"
     cluster.start()
     old = secrets.token_bytes(5 << 20)
     too_much = secrets.token_bytes(SIZE_MIB << 20)
