@@ -8,12 +8,22 @@ from typing import Any
 
 from davfs.core.errors import ConfigError
 from davfs.core.model import VolumePolicy
-from davfs.node.config import NODE_NAME
-from davfs.node.init import AUTHORITY, ClusterPlan, NodePlan, create_cluster, new_user
+from davfs.node.config import NODE_NAME, is_loopback
+from davfs.node.init import AUTHORITY, PUBLIC_AUTHORITY, ClusterPlan, NodePlan, create_cluster, new_user
+from davfs.rpc.certs import PUBLIC_YEARS
 
 _TEXT = """Make a certificate authority and, for each node, a folder with its certificate, configuration and (empty) data.
 Copy DIR/NAME to the machine of that name and run `davfs serve --config NAME/davfs.toml` there.
 Keep DIR/authority at home: it admits nodes to the cluster."""
+
+
+_TRUST = """
+WebDAV is https. People's machines have to trust this cluster's authority first, once; give them {ca}:
+  Windows   certutil -addstore Root davfs-ca.crt      (as administrator)
+  macOS     security add-trusted-cert -d -r trustRoot -k /Library/Keychains/System.keychain davfs-ca.crt     (with sudo)
+  Debian    copy it to /usr/local/share/ca-certificates, then update-ca-certificates
+  rclone    --ca-cert davfs-ca.crt;  davfs2: trust_ca_cert /path/to/davfs-ca.crt in davfs2.conf
+The nodes' https certificates end after {years} years: `davfs cert webdav` makes new ones. See docs/ACCESS.md."""
 
 
 def register(commands: Any) -> None:
@@ -27,6 +37,8 @@ def register(commands: Any) -> None:
     command.add_argument("--user", action="append", default=[], metavar="NAME:PASSWORD", help="an account; repeatable")
     command.add_argument("--cert", type=Path, metavar="FILE", help="each machine's https certificate (PEM)")
     command.add_argument("--key", type=Path, metavar="FILE", help="its key")
+    command.add_argument("--dav-tls", action="store_true", help="make https certificates with the cluster's authority")
+    command.add_argument("--dav-name", action="append", default=[], metavar="HOST", help="a name for them all; repeatable")
     command.add_argument("--plain-http", action="store_true", help="no TLS for WebDAV: a proxy in front ends it")
     command.set_defaults(run=run)
 
@@ -45,6 +57,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("two nodes on one host would want the same ports; `davfs dev` runs a cluster on one machine")
     if len(plans) % 2 == 0:
         raise ConfigError(f"{len(plans)} nodes survive no more losses than {len(plans) - 1}: give 1, 3, 5 or 7")
+    if arguments.dav_tls and (arguments.cert or arguments.key or arguments.plain_http):
+        raise ConfigError("--dav-tls makes the certificates itself: leave out --cert, --key and --plain-http")
+    if arguments.dav_name and not arguments.dav_tls:
+        raise ConfigError("--dav-name names hosts for the certificates of --dav-tls: give that too")
     few = min(3, len(plans))
     cluster = ClusterPlan(
         tuple(plans),
@@ -53,9 +69,15 @@ def run(arguments: argparse.Namespace) -> int:
         plain_http=arguments.plain_http,
         dav_cert=arguments.cert and arguments.cert.absolute(),
         dav_key=arguments.key and arguments.key.absolute(),
+        dav_tls=arguments.dav_tls,
+        dav_names=tuple(arguments.dav_name),
     )
     files = create_cluster(arguments.dir, cluster)
     for plan, file in zip(plans, files, strict=True):
         print(f"{plan.name}: copy {file.parent} to {plan.host}, then there: davfs serve --config {plan.name}/{file.name}")
     print(f"Keep {arguments.dir / AUTHORITY} safe: whoever has it can add a node.")
+    if not arguments.user and not all(is_loopback(plan.host) for plan in plans):
+        print("Then make accounts: davfs user add NAME --default admin --config FILE")
+    if arguments.dav_tls:
+        print(_TRUST.format(ca=arguments.dir / PUBLIC_AUTHORITY, years=PUBLIC_YEARS))
     return 0

@@ -263,9 +263,7 @@ def _dav(table: Table, folder: Path) -> DavConfig:
     if (config.cert is None) != (config.key is None):
         table.wrong("key" if config.key is None else "cert", "is missing: TLS needs both dav.cert and dav.key")
     if config.anonymous and not local:
-        table.wrong("anonymous", f"true is only for loopback, and dav.listen is {config.listen[0]}; list [[dav.user]]s")
-    if not config.anonymous and not config.users:
-        table.wrong("user", "nobody could log in: list at least one [[dav.user]] (or, on loopback, anonymous = true)")
+        table.wrong("anonymous", f"true is only for loopback, and dav.listen is {config.listen[0]}; make accounts")
     if config.cert is None and not local and not config.plain_http:
         table.wrong(
             "plain_http",

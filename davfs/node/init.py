@@ -34,6 +34,9 @@ from davfs.rpc import certs
 
 CONFIG_NAME = "davfs.toml"
 AUTHORITY = "authority"
+TLS = "tls"
+PUBLIC_AUTHORITY = "davfs-ca.crt"
+"""A copy of the authority's certificate, for people's machines: it is no secret."""
 
 # Below the range that Linux gives to outgoing connections: a port chosen there could be taken when a node returns.
 _FREE_PORTS = range(20000, 32000)
@@ -52,7 +55,8 @@ class NodePlan:
 
 @dataclass(frozen=True, slots=True)
 class ClusterPlan:
-    """A new cluster. ``dav_cert`` and ``dav_key``: PEM files on each node's machine, for https."""
+    """A new cluster. ``dav_cert`` and ``dav_key``: PEM files on each node's machine, for https; ``dav_tls``: its own
+    authority makes them instead, for each node's host and for ``dav_names``."""
 
     nodes: tuple[NodePlan, ...]
     token_ttl: float = 5.0
@@ -61,6 +65,8 @@ class ClusterPlan:
     plain_http: bool = False
     dav_cert: Path | None = None
     dav_key: Path | None = None
+    dav_tls: bool = False
+    dav_names: tuple[str, ...] = ()
 
 
 def create_cluster(directory: Path, plan: ClusterPlan) -> list[Path]:
@@ -80,19 +86,24 @@ def create_cluster(directory: Path, plan: ClusterPlan) -> list[Path]:
     if not (authority / certs.AUTHORITY_CERT).exists():
         certs.create_authority(authority)
     for node, config in zip(plan.nodes, configs, strict=True):
-        certs.issue(authority, node.name, [node.host], config.file.parent / "tls")
+        certs.issue(authority, node.name, [node.host], config.file.parent / TLS)
+        if plan.dav_tls:
+            certs.issue_public(authority, [node.host, *plan.dav_names], config.file.parent / TLS)
         config.data.mkdir(mode=0o700, exist_ok=True)
         write_config(config)
+    if plan.dav_tls:
+        (directory / PUBLIC_AUTHORITY).write_bytes((authority / certs.AUTHORITY_CERT).read_bytes())
     return files
 
 
 def _node_config(file: Path, node: NodePlan, plan: ClusterPlan, cluster_id: str) -> NodeConfig:
-    scheme = "http" if plan.dav_cert is None else "https"
+    tls = file.parent / TLS
+    cert, key = (tls / certs.PUBLIC_CERT, tls / certs.PUBLIC_KEY) if plan.dav_tls else (plan.dav_cert, plan.dav_key)
+    scheme = "http" if cert is None else "https"
     members = tuple(
         Member(n.name, (n.host, n.rpc_port), (n.host, n.forward_port), f"{scheme}://{_in_url(n.host)}:{n.dav_port}")
         for n in plan.nodes
     )
-    tls = file.parent / "tls"
     return NodeConfig(
         file,
         node.name,
@@ -103,8 +114,8 @@ def _node_config(file: Path, node: NodePlan, plan: ClusterPlan, cluster_id: str)
             anonymous=not plan.users and is_loopback(node.host),
             users=plan.users,
             plain_http=plan.plain_http,
-            cert=plan.dav_cert,
-            key=plan.dav_key,
+            cert=cert,
+            key=key,
         ),
         RpcConfig((node.host, node.rpc_port), tls / certs.NODE_CERT, tls / certs.NODE_KEY, tls / certs.AUTHORITY_CERT),
         ForwardConfig((node.host, node.forward_port)),

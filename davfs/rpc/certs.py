@@ -32,9 +32,12 @@ NODE_CERT = "node.pem"
 NODE_KEY = "node.key"
 PROGRAM_CERT = "program.pem"
 PROGRAM_KEY = "program.key"
+PUBLIC_CERT = "dav.pem"
+PUBLIC_KEY = "dav.key"
 
 AUTHORITY_YEARS = 30
 PROGRAM_YEARS = 2
+PUBLIC_YEARS = 2  # macOS and iOS believe no server's certificate that is made for more than 825 days
 NODE_YEARS = 10  # nothing renews certificates by itself yet, and a cluster may have been off for years
 BACKDATE = datetime.timedelta(days=1)  # clocks of the nodes may differ
 
@@ -103,6 +106,27 @@ def issue_program(directory: Path, program: str, into: Path) -> tuple[Path, Path
     names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(name)])
     purposes = [ExtendedKeyUsageOID.CLIENT_AUTH]
     return _sign(directory, name, names, purposes, PROGRAM_YEARS, into / PROGRAM_CERT, into / PROGRAM_KEY)
+
+
+def issue_public(directory: Path, hosts: Sequence[str], into: Path) -> tuple[Path, Path]:
+    """Sign a certificate for the WebDAV listener of a node with the authority in ``directory``, anew if there is one.
+
+    ``hosts``: the names and addresses that people's clients know the node under. It is good for servers only: no node
+    takes whoever shows it for a node or program. Writes ``dav.pem`` and ``dav.key`` (mode 0600) into ``into``.
+    """
+    names = x509.SubjectAlternativeName(_alternative_names(hosts))
+    purposes = [ExtendedKeyUsageOID.SERVER_AUTH]
+    return _sign(directory, "davfs WebDAV", names, purposes, PUBLIC_YEARS, into / PUBLIC_CERT, into / PUBLIC_KEY)
+
+
+def hosts_of(cert: Path) -> list[str]:
+    """The names and addresses that a server's certificate is for; :class:`ConfigError` if it cannot be read."""
+    try:
+        found = x509.load_pem_x509_certificate(cert.read_bytes()).extensions
+        names = found.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (OSError, ValueError, x509.ExtensionNotFound) as error:
+        raise ConfigError(f"cannot read the certificate {cert}: {error}") from error
+    return [str(name.value) for name in names if isinstance(name, x509.DNSName | x509.IPAddress)]
 
 
 def _sign(

@@ -12,9 +12,18 @@ from davfs.core.errors import ConfigError, InvalidInput
 from davfs.core.model import VolumePolicy
 from davfs.core.passwords import hash_password, verify_password
 from davfs.node.config import load_config
-from davfs.node.init import ClusterPlan, NodePlan, create_cluster, free_ports, new_user, port_is_free
+from davfs.node.init import (
+    AUTHORITY,
+    PUBLIC_AUTHORITY,
+    ClusterPlan,
+    NodePlan,
+    create_cluster,
+    free_ports,
+    new_user,
+    port_is_free,
+)
 from davfs.node.pidfile import pid_file, running_pid
-from davfs.rpc.certs import load_identity
+from davfs.rpc.certs import hosts_of, load_identity, public_context
 
 
 def plan(count: int = 3, host: str = "127.0.0.1", **more: object) -> ClusterPlan:
@@ -44,9 +53,22 @@ def test_a_second_cluster_in_the_same_folder_is_refused_and_harms_nothing(tmp_pa
 
 
 def test_a_plan_that_nodes_would_refuse_writes_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="nobody could log in"):
+    with pytest.raises(ConfigError, match="passwords would cross the network"):
         create_cluster(tmp_path, plan(host="10.0.0.1"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_https_certificates_of_the_clusters_own_authority(tmp_path: Path) -> None:
+    files = create_cluster(tmp_path, plan(host="10.0.0.1", dav_tls=True, dav_names=("files.example",)))
+    for file in files:
+        config = load_config(file)
+        assert config.dav.cert is not None and config.dav.key is not None
+        assert config.member.dav.startswith("https://10.0.0.1:")
+        assert hosts_of(config.dav.cert) == ["10.0.0.1", "files.example"]
+        assert stat.S_IMODE(config.dav.key.stat().st_mode) == 0o600
+        public_context(config.dav.cert, config.dav.key)
+        assert "cert = \"tls/" in file.read_text(), "the folder can be moved"
+    assert (tmp_path / PUBLIC_AUTHORITY).read_bytes() == (tmp_path / AUTHORITY / "ca.pem").read_bytes()
 
 
 def test_passwords_verify_and_a_strange_hash_is_refused() -> None:

@@ -7,6 +7,7 @@ import socket
 import ssl
 import stat
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 
 from davfs.core.errors import ConfigError, Unreachable
 from davfs.rpc import certs
-from davfs.rpc.server import Handler
+from davfs.rpc.server import Handler, RpcServer
 
 
 def test_files_are_for_the_owner_only(tmp_path: Path) -> None:
@@ -96,6 +97,41 @@ def test_a_client_that_alone_trusts_a_foreign_authority_is_refused_by_the_server
                 sock.sendall(b"POST /rpc/v1/touch HTTP/1.1\r\nContent-Length: 5\r\n\r\n\0\0\0\1\x80")
                 assert sock.recv(100) == b""
     assert called == []
+
+
+def test_an_https_certificate_opens_no_node(nodes, tmp_path: Path) -> None:
+    """It is of the same authority, for servers alone, and its name is no node's."""
+    called: list[str] = []
+    server = nodes.serve("b", {"touch": touch(called)})
+    cert, key = certs.issue_public(nodes.root, ["b", "127.0.0.1"], tmp_path)
+    public = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    public.load_verify_locations(nodes.root / "ca.pem")
+    public.load_cert_chain(cert, key)
+    with socket.create_connection(("127.0.0.1", server.port), 5) as plain:
+        with public.wrap_socket(plain, server_hostname="b") as sock, contextlib.suppress(OSError):
+            sock.settimeout(5)
+            sock.sendall(b"POST /rpc/v1/touch HTTP/1.1\r\nContent-Length: 5\r\n\r\n\0\0\0\1\x80")
+            assert sock.recv(100) == b""
+    assert called == []
+    posing = RpcServer("127.0.0.1", 0, replace(nodes.identity("b"), server=certs.public_context(cert, key)), {})
+    posing.start()
+    nodes.later(posing.stop)
+    nodes.addresses["b"] = ("127.0.0.1", posing.port)
+    with pytest.raises(Unreachable, match="answers davfs WebDAV, not b"):
+        nodes.client().call("b", "touch", {})
+
+
+def test_an_https_certificate_is_made_anew_for_its_hosts(nodes, tmp_path: Path) -> None:
+    cert, _ = certs.issue_public(nodes.root, ["files.example", "10.1.2.3", "files.example"], tmp_path)
+    assert certs.hosts_of(cert) == ["files.example", "10.1.2.3"]
+    before = cert.read_bytes()
+    certs.issue_public(nodes.root, ["other.example"], tmp_path)
+    assert certs.hosts_of(cert) == ["other.example"]
+    assert cert.read_bytes() != before
+    life = certs.x509.load_pem_x509_certificate(cert.read_bytes())
+    assert (life.not_valid_after_utc - life.not_valid_before_utc).days < 825
+    with pytest.raises(ConfigError, match="cannot read the certificate"):
+        certs.hosts_of(tmp_path / "dav.key")
 
 
 def test_tls_1_2_is_refused(nodes) -> None:
