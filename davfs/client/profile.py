@@ -1,14 +1,13 @@
 """A program's folder: its certificate, the cluster's, and where the nodes are. Written by ``davfs cert program``.
 
-``program.toml`` has format 1: ``version``, ``name``, and a ``[[node]]`` table with ``name``, ``host`` and ``port`` for
-each node that is asked first; the others are learned from those.
+``program.json`` has format 1: ``version``, ``name``, and under ``nodes`` name -> [host, port] of the nodes that are
+asked first; the others are learned from those.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from davfs.core.grants import is_program
 from davfs.rpc.certs import AUTHORITY_CERT, PROGRAM_CERT, PROGRAM_KEY, NodeIdentity, issue_program, load_identity
 
 FORMAT = 1
-PROFILE = "program.toml"
+PROFILE = "program.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +32,10 @@ def load_profile(directory: Path) -> Profile:
     """Read a program's folder; :class:`ConfigError` says what is wrong with it."""
     file = directory / PROFILE
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        table = json.loads(file.read_text(encoding="utf-8"))
         version = table["version"]
-        nodes = {str(node["name"]): (str(node["host"]), int(node["port"])) for node in table["node"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        nodes = {str(name): (str(host), int(port)) for name, (host, port) in table["nodes"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{file} is no program's file; `davfs cert program` makes one: {error}") from error
     if version != FORMAT:
         raise UnknownFormat(f"{file} has format {version}, unknown here (known: {FORMAT})")
@@ -49,13 +48,11 @@ def load_profile(directory: Path) -> Profile:
 
 
 def create_profile(authority: Path, program: str, nodes: Mapping[str, tuple[str, int]], into: Path) -> Path:
-    """Issue a program's certificate and write its folder, readable by its owner only; the path of ``program.toml``."""
+    """Issue a program's certificate and write its folder, readable by its owner only; the path of ``program.json``."""
     issue_program(authority, program, into)
-    lines = [f"version = {FORMAT}", f"name = {json.dumps(program)}"]
-    for name, (host, port) in nodes.items():
-        lines += ["", "[[node]]", f"name = {json.dumps(name)}", f"host = {json.dumps(host)}", f"port = {port}"]
+    table = {"version": FORMAT, "name": program, "nodes": {name: list(address) for name, address in nodes.items()}}
     file = into / PROFILE
     handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        stream.write("\n".join(lines) + "\n")
+        stream.write(json.dumps(table, indent=2) + "\n")
     return file

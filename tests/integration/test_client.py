@@ -1,0 +1,394 @@
+"""The client library against real nodes: the page's examples, competition, expiry, fences, positions, DAV beside it."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from davfs.client import Cluster, Volume, connect
+from davfs.core.errors import (
+    DavfsError,
+    InvalidInput,
+    LeaseLost,
+    Locked,
+    NotFound,
+    TokenExpired,
+    TokenFreed,
+    TokenRefused,
+    TokenUnknown,
+    VolumeHeld,
+)
+from tests.support.cluster import DevCluster
+
+ROOT = Path(__file__).resolve().parents[2]
+CHUNK = 4096
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
+    """A drive with small chunks for this module."""
+    cluster = DevCluster(tmp_path_factory.mktemp("client") / "drive", options=("--chunk-size", str(CHUNK)))
+    try:
+        cluster.start()
+        yield cluster
+        cluster.stop()
+    finally:
+        cluster.destroy()
+
+
+@pytest.fixture
+def volume(own: DevCluster, request: pytest.FixtureRequest) -> str:
+    """A new volume that nobody has touched."""
+    name = "v" + re.sub(r"\W", "-", request.node.name)[:50]
+    done = own.command("volume", "create", name)
+    assert done.returncode == 0, done.stderr
+    return name
+
+
+@pytest.fixture(scope="module")
+def folders(own: DevCluster, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a program, made when it is first asked for."""
+    root = tmp_path_factory.mktemp("programs")
+
+    def folder(name: str) -> Path:
+        path = root / name
+        if not path.exists():
+            done = own.command("cert", "program", name, "--out", str(path))
+            assert done.returncode == 0, done.stderr
+        return path
+
+    return folder
+
+
+@pytest.fixture
+def program(folders: Callable[[str], Path]) -> Iterator[Cluster]:
+    with connect(folders("one")) as cluster:
+        yield cluster
+
+
+def test_the_examples_of_the_page_run(own: DevCluster, folders: Callable[[str], Path]) -> None:
+    assert own.command("volume", "create", "reports").returncode == 0
+    code = "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "client.md").read_text(), re.S))
+    assert code.count("assign(") >= 4
+    cwd = folders("backup").parent
+    done = subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, own.story(done.stderr)
+    assert "reports free" in done.stdout
+
+
+def test_two_programs_compete_and_one_has_the_volume_at_a_time(
+    own: DevCluster, volume: str, folders: Callable[[str], Path]
+) -> None:
+    """Each adds its mark to one file, read and written back: a lost update would show."""
+    rounds, errors = 4, []
+
+    def work(name: str) -> None:
+        try:
+            with connect(folders(name)) as cluster:
+                for _ in range(rounds):
+                    with cluster.assign(volume, wait=60.0) as held:
+                        before = held.read("/marks") if held.exists("/marks") else b""
+                        held.write("/marks", before + name.encode() + b" ")
+        except Exception as error:
+            errors.append(error)
+
+    for name in ("one", "two"):
+        folders(name)
+    threads = [threading.Thread(target=work, args=(name,)) for name in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(90)
+    assert not errors, own.story(str(errors))
+    with own.client(1, volume) as client:
+        marks = client.request("GET", "marks").body.split()
+    assert sorted(marks) == [b"one"] * rounds + [b"two"] * rounds
+
+
+def test_a_refusal_says_who_and_until_when_and_dav_waits(
+    own: DevCluster, volume: str, program: Cluster, folders: Callable[[str], Path]
+) -> None:
+    with program.assign(volume, ttl=4.0) as held, connect(folders("two")) as other:
+        held.write("/a", b"by a program")
+        with pytest.raises(VolumeHeld, match="held through program:one") as refused:
+            other.assign(volume)
+        assert refused.value.data["holder"] == "program:one"
+        assert 0.0 <= refused.value.data["expires_in_s"] <= 4.0
+        assert [(v.holder, v.name) for v in other.volumes() if v.name == volume] == [("program:one", volume)]
+        for number in (1, 2, 3):
+            with own.client(number, volume) as client:
+                answer = client.request("GET", "a")
+                assert answer.status == 423
+                assert b"program:one" in answer.body
+                assert int(answer.headers["retry-after"]) >= 1
+    with own.client(2, volume) as client:
+        assert client.request("GET", "a").body == b"by a program"
+        assert client.put("b", b"by a person").ok
+    with pytest.raises(VolumeHeld, match=r"held through node-\d"):
+        program.assign(volume)
+
+
+def test_a_program_waits_for_dav_locks(own: DevCluster, volume: str, program: Cluster) -> None:
+    """The lock outlives its gateway, and the volume is free: still no program takes it."""
+    body = (
+        b'<?xml version="1.0"?><D:lockinfo xmlns:D="DAV:"><D:lockscope><D:exclusive/></D:lockscope>'
+        b"<D:locktype><D:write/></D:locktype></D:lockinfo>"
+    )
+    with own.client(1, volume) as client:
+        answer = client.request("LOCK", "f", body, {"Timeout": "Second-600"})
+        assert answer.status == 201
+        token = answer.headers["lock-token"].strip("<>")
+    holder = int(str(own.volume(volume)["holder"]).rpartition("-")[2])
+    own.kill(holder, signal.SIGTERM)  # graceful: it frees the volume, the lock stays
+    own.serve(holder)
+    asked = 2 if holder == 1 else 1
+    own.until("free", lambda: own.volume(volume, number=asked)["holder"] is None, 20)
+    with pytest.raises(Locked, match="people hold 1 DAV locks"):
+        program.assign(volume)
+    done = own.command("lock", "break", token, number=asked)
+    assert done.returncode == 0, done.stderr
+    with program.assign(volume, wait=30.0) as held:
+        assert held.stat("/f").size == 0
+
+
+def test_the_token_is_refreshed_in_the_background(volume: str, program: Cluster) -> None:
+    with program.assign(volume, ttl=1.0) as held:
+        epoch = held.epoch
+        for number in range(6):
+            held.write(f"/{number}", b"x")
+            time.sleep(0.5)
+        assert held.held
+        assert held.epoch == epoch
+        assert len(held.list()) == 6
+
+
+CHILD = """
+import sys, time
+from davfs.client import connect
+with connect(sys.argv[1]) as cluster:
+    volume = cluster.assign(sys.argv[2], ttl=2.0)
+    file = volume.open("/counter", create=True)
+    file.write_at(0, b"child 0")
+    print("ready", flush=True)
+    for number in range(1, 100000):
+        try:
+            file.write_at(0, b"child %d" % number)
+            print("wrote", number, flush=True)
+        except Exception as error:
+            print("error", type(error).__name__, flush=True)
+            time.sleep(0.05)
+        if sys.stdin.readline() == "":
+            break
+"""
+
+
+class Child:
+    """A program in a process of its own: one write for each line that it is sent."""
+
+    def __init__(self, folder: Path, volume: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(folder), volume],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT,
+        )  # fmt: skip
+        assert self.line() == "ready\n"
+        assert self.line().startswith("wrote")
+
+    def line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def go_on(self) -> str:
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return self.line()
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+        for stream in (self.process.stdin, self.process.stdout):
+            assert stream is not None
+            stream.close()
+
+
+@pytest.fixture
+def child(folders: Callable[[str], Path], volume: str) -> Iterator[Child]:
+    started = Child(folders("child"), volume)
+    yield started
+    started.end()
+
+
+def test_the_token_of_a_killed_program_expires(own: DevCluster, volume: str, program: Cluster, child: Child) -> None:
+    child.process.kill()
+    began = time.monotonic()
+    with program.assign(volume, wait=30.0) as held:
+        print(f"taken over {time.monotonic() - began:.1f} s after the kill (ttl 2 s)")
+        assert held.read("/counter").startswith(b"child")
+
+
+def test_a_stopped_program_cannot_write_once_another_took_over(
+    own: DevCluster, volume: str, program: Cluster, child: Child
+) -> None:
+    os.kill(child.process.pid, signal.SIGSTOP)
+    try:
+        with program.assign(volume, wait=30.0) as held:
+            held.open("/counter").write_at(0, b"second holder")
+            os.kill(child.process.pid, signal.SIGCONT)
+            assert [child.go_on() for _ in range(3)] == ["error LeaseLost\n"] * 3
+            assert held.read("/counter") == b"second holder"
+    finally:
+        os.kill(child.process.pid, signal.SIGCONT)
+    with own.client(3, volume) as client:
+        assert client.request("GET", "counter").body == b"second holder"
+
+
+def test_positions_against_a_plain_buffer(own: DevCluster, volume: str, program: Cluster) -> None:
+    """Random writes, appends, cuts and reads, across chunk borders and beyond the end; a bytearray says what is right."""
+    source = random.Random(7)
+    model = bytearray()
+    with program.assign(volume) as held:
+        file = held.open("/f", create=True)
+        for _ in range(25):
+            at = source.choice((0, CHUNK - 1, CHUNK, len(model), source.randrange(5 * CHUNK)))
+            data = source.randbytes(source.choice((0, 1, 2, CHUNK, 2 * CHUNK + 1, source.randrange(3 * CHUNK))))
+            kind = source.randrange(4)
+            if kind < 2:
+                file.write_at(at, data)
+                if data or at > len(model):
+                    model.extend(bytes(max(0, at - len(model))))
+                    model[at : at + len(data)] = data
+            elif kind == 2:
+                assert file.append(data) == len(model)
+                model.extend(data)
+            else:
+                file.resize(at)
+                model[:] = model[:at].ljust(at, b"\0")
+            assert file.size == len(model)
+            start = source.randrange(len(model) + CHUNK)
+            assert file.read_at(start, 2 * CHUNK) == bytes(model[start : start + 2 * CHUNK])
+        assert held.read("/f") == bytes(model)
+        with pytest.raises(InvalidInput):
+            file.write_at(-1, b"x")
+        with pytest.raises(InvalidInput):
+            file.write_at(1 << 60, b"x")
+    with own.client(1, volume) as client:
+        assert client.request("GET", "f").body == bytes(model)
+
+
+def test_holes_and_files_of_many_segments(own: DevCluster, volume: str, program: Cluster) -> None:
+    """A hole of 600 chunks is one chunk of zeros that is named 600 times; the list stands in segments."""
+    far = 600 * CHUNK + 17
+    with program.assign(volume) as held:
+        file = held.open("/sparse", create=True)
+        file.write_at(10, b"near")
+        file.write_at(far, b"far")
+        assert file.size == far + 3
+        assert file.read_at(0, 20) == bytes(10) + b"near" + bytes(6)
+        assert file.read_at(far - 2, 100) == b"\0\0far"
+        file.write_at(300 * CHUNK - 2, b"over the border")
+        assert file.read_at(300 * CHUNK - 4, 20) == b"\0\0over the border\0\0\0"
+        file.resize(CHUNK)
+        assert file.read_at(0, 2 * CHUNK) == bytes(10) + b"near" + bytes(CHUNK - 14)
+        held.delete("/sparse")
+        with pytest.raises(NotFound, match="deleted"):
+            file.write_at(0, b"x")
+        with pytest.raises(NotFound):
+            held.stat("/sparse")
+
+
+def test_writes_of_several_threads_all_count(volume: str, program: Cluster) -> None:
+    with program.assign(volume) as held:
+        file = held.open("/log", create=True)
+        lines = [b"%d-%d\n" % (thread, number) for thread in range(4) for number in range(8)]
+        groups = [lines[thread::4] for thread in range(4)]
+        threads = [threading.Thread(target=lambda g=group: [file.append(line) for line in g]) for group in groups]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert sorted(held.read("/log").split()) == sorted(line.strip() for line in lines)
+
+
+def test_a_node_that_dies_meanwhile_is_done_without(own: DevCluster, volume: str, program: Cluster) -> None:
+    with program.assign(volume) as held:
+        file = held.open("/f", create=True)
+        file.write_at(0, bytes(3 * CHUNK))
+        own.kill(3)
+        try:
+            file.write_at(CHUNK - 2, b"over")
+            held.write("/g", b"g" * 2 * CHUNK)
+            assert file.read_at(CHUNK - 4, 8) == b"\0\0over\0\0"
+            assert held.read("/g") == b"g" * 2 * CHUNK
+        finally:
+            own.serve(3)
+            own.until("node 3 is back", lambda: own.status(3)["leader"], 30)
+
+
+def test_tokens_that_are_no_good_are_told_apart(volume: str, program: Cluster, folders: Callable[[str], Path]) -> None:
+    link = program._link
+
+    def refresh(epoch: list[int], token: bytes) -> None:
+        link.ask("token.refresh", {"volume": volume_id, "epoch": epoch, "token": token}, 5.0)
+
+    held = program.assign(volume, ttl=1.0)
+    credentials = held._session.holder.credentials
+    volume_id, epoch, token = credentials.volume, list(credentials.epoch), credentials.token
+    refresh(epoch, token)
+    with pytest.raises(TokenRefused):
+        refresh(epoch, bytes(32))
+    with pytest.raises(TokenUnknown):
+        refresh([epoch[0], epoch[1] + 1], token)
+    for proof in ({"epoch": epoch, "token": bytes(32)}, {"epoch": [9, 9], "token": token}, {}):
+        with pytest.raises((TokenRefused, TokenUnknown, InvalidInput)):
+            link.client.call("node-1", "chunk.get", {"volume": volume_id, "digest": "0" * 64, **proof})
+    for method in ("admin.status", "node.meet", "node.status", "admin.volume_delete"):
+        with pytest.raises(DavfsError) as refused:
+            link.client.call("node-1", method, {"name": volume})
+        assert refused.value.code == "forbidden"
+    held.free()
+    with pytest.raises(TokenFreed):
+        refresh(epoch, token)
+    with pytest.raises(InvalidInput, match="freed"):
+        held.epoch  # noqa: B018
+    held = program.assign(volume, ttl=1.0)
+    credentials = held._session.holder.credentials
+    held._session._ended.set()  # the program forgets to refresh
+    held._session._keeper.join(5)
+    wait_for(lambda: not held.held)
+    with pytest.raises(LeaseLost):
+        held.write("/x", b"x")
+    wait_for(lambda: program.volume(volume).holder is None)
+    with pytest.raises(TokenExpired):
+        refresh(list(credentials.epoch), credentials.token)
+    held.free()
+
+
+def wait_for(condition: Callable[[], object], limit: float = 15.0) -> None:
+    ends = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+
+
+def test_a_volume_that_was_lost_is_assigned_anew(volume: str, program: Cluster) -> None:
+    first: Volume = program.assign(volume, ttl=1.0)
+    first.write("/a", b"1")
+    first._session._ended.set()
+    wait_for(lambda: program.volume(volume).holder is None)
+    with program.assign(volume) as second:
+        assert second.read("/a") == b"1"
+        assert second.epoch > first.epoch
+        with pytest.raises(LeaseLost):
+            first.write("/a", b"2")
+        assert second.read("/a") == b"1"
+    first.free()
