@@ -82,7 +82,7 @@ def test_named_files_and_what_is_named_in_them_exist(page: Path) -> None:
 
 def test_pages_that_the_sources_name_exist() -> None:
     for source in [*(ROOT / "davfs").rglob("*.py"), *(ROOT / "compat").rglob("*.py"), ROOT / "Makefile"]:
-        for name in re.findall(r"docs/[\w./-]+\.\w+", source.read_text()):
+        for name in re.findall(r"docs/[\w./-]+\.(?:md|yaml)\b", source.read_text()):
             assert (ROOT / name).is_file(), f"{name} in {source.relative_to(ROOT)}"
 
 
