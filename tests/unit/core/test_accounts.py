@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from davfs.core import accounts
@@ -118,7 +120,8 @@ def test_refused_changes_are_answers():
         value_of(made.apply(("4", "account", "delete", "bob")))
     with pytest.raises(AlreadyExists):
         value_of(made.apply(("5", "account", "add", "ann", HASH, NONE, {})))
-    for i, malformed in enumerate([("fly",), (), ("delete",), ("add", 5, HASH, NONE, {}), ("role", "ann", ["v1"], READ)]):
+    strange: list[tuple[Any, ...]] = [("fly",), (), ("delete",), ("add", 5, HASH, NONE, {}), ("role", "ann", ["v1"], READ)]
+    for i, malformed in enumerate(strange):
         with pytest.raises(InvalidInput):
             value_of(made.apply((f"m{i}", "account", *malformed)))
     assert list(made.accounts) == ["ann"]

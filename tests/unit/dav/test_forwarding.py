@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from davfs.cluster.api import Forward
+from davfs.core import accounts
+from davfs.core.chunking import digest_of
 from davfs.core.errors import LeaseLost, NotHolder, OutcomeUnknown, Unavailable, Unreachable
 from davfs.core.passwords import hash_password
 from davfs.dav.application import DavApplication
@@ -67,7 +69,8 @@ class Cluster:
         self.forward: dict[str, DavServer] = {}
         self.forwarders: list[Forwarder] = []
 
-    def start(self, directory, users=None) -> None:
+    def start(self, directory, users=None, tables=None) -> None:
+        """``tables``: the accounts as each node's Raft state shows them."""
         create_authority(directory)
         for name in NODES:
             issue(directory, name, ["127.0.0.1"])
@@ -75,8 +78,13 @@ class Cluster:
             identity = load_identity(directory / "ca.pem", home / "node.pem", home / "node.key")
             forwarder = Forwarder(identity, lambda node: ("127.0.0.1", self.forward[node].port))
             self.forwarders.append(forwarder)
+            table = (lambda name=name: tables[name]) if tables else dict
             application = DavApplication(
-                self.drives[name], DavSettings(ttl_s=0.5, patience_s=1.0), forwarder, Authenticator(users)
+                self.drives[name],
+                DavSettings(ttl_s=0.5, patience_s=1.0),
+                forwarder,
+                Authenticator(users, table, anonymous=not users and not tables),
+                table,
             )
             self.public[name] = DavServer("127.0.0.1", 0, application, threads=12)
             self.forward[name] = DavServer(
@@ -240,6 +248,36 @@ def test_accounts_come_through_and_passwords_do_not(tmp_path):
         assert len(seen[0].request_id) == 32
         client.close()
     finally:
+        cluster.stop()
+
+
+def test_the_holder_asks_for_the_role_itself(tmp_path):
+    """Node one has not heard yet that ann may write no more; two, who holds the volume, has."""
+    cluster = Cluster(MemoryDrive("demo"))
+    secret = accounts.app_password("a1", "f00d")
+    (volume_id,) = [volume.id for volume in cluster.drive.volumes()]
+    ann = accounts.add({}, "ann", "", accounts.NONE, {volume_id: accounts.WRITE})
+    ann = accounts.add_app_password(ann, "ann", "a1", digest_of(secret.encode()), "", 0)
+    tables = dict.fromkeys(NODES, ann)
+    cluster.start(tmp_path, {"root": hash_password("secret", b"0123456789abcdef")}, tables)
+    for drive in cluster.drives.values():
+        drive._volumes = cluster.drive._volumes
+    headers = {"Authorization": f"Bearer {secret}"}
+    client = DavClient(cluster.public["one"].port)
+    try:
+        assert client.raw("PUT", "/demo/f", b"1", headers).status == 201
+        tables["two"] = accounts.set_role(ann, "ann", volume_id, accounts.READ)
+        assert client.raw("PUT", "/demo/f", b"2", headers).status == 403
+        assert client.raw("GET", "/demo/f", None, headers).body == b"1"
+        tables["two"] = accounts.delete(ann, "ann")
+        assert client.raw("GET", "/demo/f", None, headers).status == 404
+        tables["two"] = ann
+        tables["one"] = accounts.set_role(ann, "ann", volume_id, accounts.NONE)
+        assert client.raw("GET", "/demo/f", None, headers).status == 404, "nor does one forward what it refuses"
+        root = {"Authorization": "Basic " + base64.b64encode(b"root:secret").decode()}
+        assert client.raw("PUT", "/demo/f", b"3", root).status == 204, "a configured user is one everywhere"
+    finally:
+        client.close()
         cluster.stop()
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 
 from davfs.core.errors import ConfigError, Unreachable
 from davfs.rpc import certs
@@ -128,7 +129,7 @@ def test_an_https_certificate_is_made_anew_for_its_hosts(nodes, tmp_path: Path) 
     certs.issue_public(nodes.root, ["other.example"], tmp_path)
     assert certs.hosts_of(cert) == ["other.example"]
     assert cert.read_bytes() != before
-    life = certs.x509.load_pem_x509_certificate(cert.read_bytes())
+    life = x509.load_pem_x509_certificate(cert.read_bytes())
     assert (life.not_valid_after_utc - life.not_valid_before_utc).days < 825
     with pytest.raises(ConfigError, match="cannot read the certificate"):
         certs.hosts_of(tmp_path / "dav.key")
