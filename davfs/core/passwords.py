@@ -24,6 +24,9 @@ _MAX_TIME = 16
 _MIN_DIGEST = 16
 _EXAMPLE = "$argon2id$v=19$m=19456,t=2,p=1$SALT$HASH (davfs hash-password)"
 
+STAND_IN = f"$argon2id$v=19$m={_MEMORY_KIB},t={_TIME},p={_LANES}${'A' * 22}${'A' * 43}"
+"""No password's hash, verified for a name that does not exist: it costs what a real one costs."""
+
 
 def hash_password(password: str, salt: bytes) -> str:
     """``$argon2id$v=19$m=...,t=...,p=...$salt$hash``. ``salt``: at least 16 random bytes. Unicode as in RFC 8265 (NFC)."""

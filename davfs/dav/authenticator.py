@@ -10,6 +10,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import logging
 import secrets
 import threading
 import time
@@ -20,7 +21,7 @@ from typing import NamedTuple
 
 from davfs.core import accounts
 from davfs.core.errors import DavfsError, Unavailable
-from davfs.core.passwords import check_hash, hash_password, verify_password
+from davfs.core.passwords import STAND_IN, check_hash, verify_password
 from davfs.dav.throttle import Throttle
 
 REMEMBERED_S = 60.0  # a verified password is believed so long: argon2 costs time and memory on purpose
@@ -53,6 +54,8 @@ class _Verified(NamedTuple):
 EVERYBODY = Identity("", True)
 _WRONG = "name or password is wrong"
 
+log = logging.getLogger(__name__)
+
 
 class Authenticator:
     """Checks Authorization headers against ``users`` (name -> hash, of the configuration) and the ``accounts`` of Raft.
@@ -81,8 +84,6 @@ class Authenticator:
         self._lock = threading.Lock()
         # The same header is verified by one thread at a time, so that a client that opens ten connections costs one hash.
         self._turns = [threading.Lock() for _ in range(VERIFICATIONS)]
-        # An unknown name costs the same time as a wrong password.
-        self._nobody = hash_password(secrets.token_hex(16), secrets.token_bytes(16))
 
     def identify(
         self,
@@ -118,6 +119,7 @@ class Authenticator:
         self._throttle.attempt(address, app_id)
         account = accounts.holder_of(self._accounts(), text)
         if account is None or name not in (None, account.name):
+            log.warning("a login by app password %r from %s failed", app_id, address)
             raise Unauthorized(_WRONG)
         self._throttle.succeeded(address, app_id)
         return Identity(account.name, False)
@@ -133,7 +135,8 @@ class Authenticator:
             if known is None:  # what was right before is no guess: others' failures do not keep it out
                 self._throttle.attempt(address, name)
             identity, stored = self._stored(name)
-            if not verify_password(password, stored or self._nobody) or not stored:
+            if not verify_password(password, stored or STAND_IN) or not stored:
+                log.warning("a login as %r from %s failed", name, address)
                 raise Unauthorized(_WRONG)
             self._throttle.succeeded(address, name)
             with self._lock:

@@ -8,7 +8,7 @@ import hashlib
 import pytest
 
 from davfs.core.errors import InvalidInput
-from davfs.core.passwords import check_hash, hash_password, verify_password
+from davfs.core.passwords import STAND_IN, check_hash, hash_password, verify_password
 
 SALT = b"0123456789abcdef"
 
@@ -19,6 +19,13 @@ def test_argon2id_with_its_parameters_in_the_text():
     assert verify_password("p\u00e4ss:word", stored)
     assert verify_password("pa\u0308ss:word", stored), "the same text, composed otherwise"
     assert not verify_password("pass:word", stored)
+
+
+def test_the_stand_in_costs_the_same_and_is_nobodys():
+    check_hash(STAND_IN)
+    assert STAND_IN.rsplit("$", 2)[0] == hash_password("", SALT).rsplit("$", 2)[0]
+    assert len(STAND_IN) == len(hash_password("", SALT))
+    assert not verify_password("", STAND_IN)
 
 
 def test_scrypt_hashes_of_older_files_still_count():
