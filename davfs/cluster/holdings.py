@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 CONFIRM_EVERY_S = 1.0
 """How long this node's word that there is no volume of some name is good, after Raft has confirmed it."""
 
-RECHECK_S = 1.5
+RECHECK_S = 0.5
 """How long a holder that just failed a forward is avoided before it is tried again, if it answers other nodes."""
 
 
@@ -89,7 +89,7 @@ class Holdings:
                 reason = "this node is still taking the volume over"
             elif forwarded:
                 raise NotHolder(f"{grant.address} holds {volume}", holder=grant.address)
-            elif target != avoid or (self._site.clock.now() > recheck and self._site.up(grant.address)):
+            elif target != avoid or (self._site.clock.now() >= recheck and self._site.up(grant.address)):
                 return target  # if it failed a moment ago and answers now, it is worth another try
             else:
                 reason = f"{grant.address}, who holds it, does not answer"
@@ -167,7 +167,7 @@ class Holdings:
                 holder is not None and (holder.leased or holder.log.stopped)  # not `serving`: its lease may have run out
             )
 
-        yield Wait(self._site.applied, changed, min(1.0, max(0.05, deadline - self._site.clock.now())))
+        yield Wait(self._site.applied, changed, min(RECHECK_S, max(0.05, deadline - self._site.clock.now())))
 
     # --- the end of a grant -----------------------------------------------------------------------------------------
 

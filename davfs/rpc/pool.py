@@ -20,6 +20,7 @@ Resolve: TypeAlias = Callable[[str], tuple[str, int]]
 
 CONNECT_LIMIT = 2.0  # seconds for TCP and TLS to stand
 FAIL_FAST = 0.2  # seconds after a failed connect in which no other is tried
+PROBE_WAIT = 0.1  # seconds that others wait for the first try after that: a node that is back takes it at once
 SILENCE_LIMIT_MS = 10_000  # unacknowledged data older than this ends a connection (a machine that lost its power)
 
 
@@ -66,7 +67,7 @@ class ConnectionPool:
     """Idle connections by node, and who was found dead a moment ago. Thread-safe.
 
     After a failed connect every further one fails at once for :data:`FAIL_FAST` seconds; then one thread tries while
-    the others go on failing at once, so a machine without power costs each connect limit only one thread.
+    the others go on failing after a moment, so a machine without power costs each connect limit only one thread.
     """
 
     def __init__(self, identity: NodeIdentity, resolve: Resolve, idle_limit: float, size: int = 32) -> None:
@@ -75,6 +76,7 @@ class ConnectionPool:
         self._idle_limit = idle_limit
         self._size = size
         self._lock = threading.Lock()
+        self._tried = threading.Condition(self._lock)
         self._idle: dict[str, list[Stream]] = {}
         self._broken: dict[str, tuple[float, str]] = {}  # node -> (no try before, why)
         self._trying: set[str] = set()
@@ -140,6 +142,7 @@ class ConnectionPool:
 
     def _dial(self, node: str, limit: float) -> Stream:
         with self._lock:
+            self._tried.wait_for(lambda: node not in self._trying, PROBE_WAIT)
             why = self._why_not(node)
             probing = why is None and node in self._broken
             if probing:
@@ -148,6 +151,8 @@ class ConnectionPool:
             raise Unreachable(why, node=node)
         try:
             stream = dial(self._identity, node, resolved(self._resolve, node), limit)
+            with self._lock:
+                self._broken.pop(node, None)
         except Unreachable as error:
             with self._lock:
                 self._broken[node] = (time.monotonic() + FAIL_FAST, error.message)
@@ -157,8 +162,7 @@ class ConnectionPool:
             if probing:
                 with self._lock:
                     self._trying.discard(node)
-        with self._lock:
-            self._broken.pop(node, None)
+                    self._tried.notify_all()
         return stream
 
 

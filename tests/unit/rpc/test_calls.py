@@ -20,6 +20,7 @@ from davfs.core.errors import (
     StaleEpoch,
     Unreachable,
 )
+from davfs.rpc.pool import FAIL_FAST
 
 
 def echo(peer: str, args: dict[str, Any], blob: bytes) -> tuple[Any, bytes]:
@@ -132,6 +133,25 @@ def test_nobody_listening_fails_fast_and_recovers(nodes) -> None:
     time.sleep(0.25)
     assert client.up("b")
     assert client.call("b", "echo", {})[0]["peer"] == "a"
+
+
+def test_all_who_call_a_node_that_is_back_reach_it(nodes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    nodes.addresses["b"] = ("127.0.0.1", port)
+    client = nodes.client()
+    with pytest.raises(Unreachable):
+        client.call("b", "echo", {})
+    nodes.serve("b", {"echo": echo}, port=port)
+    time.sleep(FAIL_FAST)
+    start = threading.Barrier(8)
+
+    def one(_: int) -> object:
+        start.wait(5)
+        return client.call("b", "echo", {})[0]["peer"]
+
+    with ThreadPoolExecutor(8) as pool:  # one tries first; the others must not take the node for dead meanwhile
+        assert list(pool.map(one, range(8))) == ["a"] * 8
 
 
 def test_an_address_that_swallows_everything_costs_one_thread_only(nodes) -> None:
