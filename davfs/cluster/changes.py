@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import Any, TypeAlias
 
 from davfs.cluster import tree
@@ -53,14 +53,16 @@ def change_gated(
     return (yield from holder.commit(build, caller.request_id, attachments))
 
 
-def require_space(holder: Holder) -> None:
-    """:class:`NoSpace` while this node's disk is about to be full."""
-    if holder.site.chunks.free_bytes() < RESERVE_BYTES:
+def require_space(holder: Holder, size: int = 0) -> None:
+    """:class:`NoSpace` while this node's disk is about to be full, or would be with this node's share of ``size`` bytes."""
+    nodes = max(1, len(holder.site.state.nodes))
+    share = size * min(1.0, holder.state().policy.copies / nodes)
+    if holder.site.chunks.free_bytes() < RESERVE_BYTES + share:
         raise NoSpace("the disk is full; delete something or add space")
 
 
-def mkcol(holder: Holder, path: Path, condition: Condition, caller: Caller) -> Protocol_[None]:
-    """Create a collection (RFC 4918, 9.3)."""
+def mkcol(holder: Holder, path: Path, condition: Condition, caller: Caller) -> Protocol_[Entry]:
+    """Create a collection (RFC 4918, 9.3); its entry as it was made, whatever became of it since."""
     require_space(holder)
 
     def prepare(view: IndexView) -> Build:
@@ -72,12 +74,13 @@ def mkcol(holder: Holder, path: Path, condition: Condition, caller: Caller) -> P
         tree.require_unlocked(holder.locks(), caller, path, membership=True, members=False)
         now = holder.site.clock.wall_ns()
 
-        def build(edits: Edits) -> None:
-            edits.create(parent.inode, path[-1], DIRECTORY, now)
+        def build(edits: Edits) -> list[Any]:
+            inode = edits.create(parent.inode, path[-1], DIRECTORY, now)
+            return list(astuple(Entry(inode, parent.inode, path[-1], DIRECTORY, edits.version, now, now)))
 
         return build
 
-    yield from change(holder, caller, [path], prepare)
+    return Entry(*(yield from change(holder, caller, [path], prepare)))
 
 
 def delete(holder: Holder, path: Path, condition: Condition, caller: Caller) -> Protocol_[None]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from davfs.cluster.site import Site
 from davfs.core.chunking import digest_of
-from davfs.core.effects import Call, Gather, Protocol_, Reply
+from davfs.core.effects import Call, Gather, Outcomes, Protocol_, Reply
 from davfs.core.errors import ChunkLost, ChunkMissing, CorruptData, DavfsError, InvalidInput
 from davfs.core.model import ChunkRef
 
@@ -22,8 +22,12 @@ def read_order(site: Site, nodes: Sequence[str]) -> list[str]:
     )
 
 
-def read_chunk(site: Site, volume: str, chunk: ChunkRef) -> Protocol_[bytes]:
-    """The bytes of a chunk, verified. :class:`ChunkLost` when no reachable node has a good copy."""
+def read_chunk(site: Site, volume: str, chunk: ChunkRef, read_quorum: int = 1) -> Protocol_[bytes]:
+    """The bytes of a chunk, verified. :class:`ChunkLost` when no reachable node has a good copy.
+
+    ``read_quorum`` (R) above 1: that many of its nodes are asked about their copy, and bad ones are repaired, also where
+    the first answer was good. One good copy is enough to answer: the digest says what is right.
+    """
     bad: list[str] = []
     reasons: list[str] = []
     order = read_order(site, chunk.nodes)
@@ -43,10 +47,22 @@ def read_chunk(site: Site, volume: str, chunk: ChunkRef) -> Protocol_[bytes]:
         except DavfsError as error:
             reasons.append(f"{node}: {error.message}")
             continue
+        asked = {*bad, node}
+        others = [other for other in order if other in chunk.nodes and other not in asked and site.up(other)]
+        bad += yield from _bad_copies(site, volume, chunk, others[: max(0, read_quorum - len(asked))])
         if bad:
             yield from _repair(site, volume, chunk, bad, reply.blob)
         return reply.blob
     raise ChunkLost(f"no good copy of chunk {chunk.digest} answers ({'; '.join(reasons)})")
+
+
+def _bad_copies(site: Site, volume: str, chunk: ChunkRef, nodes: Sequence[str]) -> Protocol_[list[str]]:
+    """Those of the nodes whose copy is missing or wrong, by their own verification."""
+    if not nodes:
+        return []
+    args = {"volume": volume, "digest": chunk.digest}
+    outcomes: Outcomes = yield Gather([Call(node, "chunk.check", args, timeout=site.timing.call) for node in nodes])
+    return sorted(node for node, outcome in outcomes.items() if isinstance(outcome, ChunkMissing | CorruptData))
 
 
 def _repair(site: Site, volume: str, chunk: ChunkRef, bad: Sequence[str], data: bytes) -> Protocol_[None]:

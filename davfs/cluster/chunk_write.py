@@ -19,11 +19,8 @@ from davfs.core.errors import NoSpace, QuorumLost
 from davfs.core.model import ChunkRef, VolumePolicy
 from davfs.core.placement import choose, ranked
 
-WINDOW = 3
-"""Chunks of one upload that may wait for their write quorum at once."""
-
 LINGERING = 3
-"""Chunks beyond those that may wait for a last, slow copy."""
+"""Chunks beyond the window that may wait for a last, slow copy."""
 
 
 @dataclass(slots=True)
@@ -82,11 +79,11 @@ class Upload:
         # A node that does not answer is named in the manifest all the same and fetches its copy when it is back.
         answering = [node for node in chosen if self._site.up(node)]
         yield from self._send(write, answering if len(answering) >= self._policy.write_quorum else chosen)
-        yield from self._settle(WINDOW - 1, LINGERING)
+        yield from self._settle(self._site.bounds.window - 1, LINGERING)
 
     def finish(self) -> Protocol_[tuple[ChunkRef, ...]]:
         """Wait until W nodes hold every chunk durably; the chunks as they were written. QuorumLost, NoSpace if not."""
-        yield from self._settle(0, LINGERING + WINDOW)
+        yield from self._settle(0, LINGERING + self._site.bounds.window)
         with self._lock:
             return tuple(write.reference() for write in self._writes)
 

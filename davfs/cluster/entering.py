@@ -17,13 +17,17 @@ from davfs.core.errors import DavfsError, VolumeHeld
 from davfs.core.sessions import SessionKey
 
 EXCLUSIVE = "exclusive"
+CONFIRMED = "confirmed"
 CLOSING_PAUSE_S = 0.05
 ENTER_TRIES = 40
 
 
 def enter(holder: Holder, key: SessionKey, through: str) -> Protocol_[Visit]:
     """Begin a request of a session; :class:`VolumeHeld` while another has the volume to itself."""
-    exclusive = holder.state().policy.mode == EXCLUSIVE
+    policy = holder.state().policy
+    exclusive = policy.mode == EXCLUSIVE
+    if policy.reads == CONFIRMED:
+        yield from holder.confirm()
     for _ in range(ENTER_TRIES):
         holder.check_lease()
         claimed = holder.state().session if exclusive else key

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
+from typing import Any
 
 from davfs.cluster import tree
 from davfs.cluster.api import Caller, Condition, Reader
@@ -47,7 +48,7 @@ def put(
 ) -> Protocol_[tuple[Entry, bool]]:
     """Replace or create a file; (its entry, whether it is new). Nobody sees it before it is whole and safe."""
     holder.check_lease()
-    require_space(holder)
+    require_space(holder, length or 0)
 
     def check(view: IndexView) -> tuple[Entry | None, Entry]:
         existing = tree.resolve(view, path)
@@ -61,7 +62,7 @@ def put(
     with holder.replica.store.view() as view:
         done = view.reply(caller.request_id) if caller.request_id else None
         if done is not None:
-            return tree.require(view, path), bool(done[0])
+            return _answer(done[0])
         check(view)
     holder.require_majority()
     before_body()
@@ -69,11 +70,15 @@ def put(
 
     ticket = yield from holder.gates.enter([path], holder.site.timing.gate)
     try:
-        created = yield from _publish(holder, path, written, mtime_ns, caller, check)
-        with holder.replica.store.view() as view:
-            return tree.require(view, path), created
+        return (yield from _publish(holder, path, written, mtime_ns, caller, check))
     finally:
         holder.gates.leave(ticket)
+
+
+def _answer(reply: list[Any]) -> tuple[Entry, bool]:
+    """What a PUT is answered, out of its record: when it is sent again, the path may hold something else or nothing."""
+    created, entry = reply
+    return Entry(*entry), bool(created)
 
 
 def _publish(
@@ -83,7 +88,7 @@ def _publish(
     mtime_ns: int | None,
     caller: Caller,
     check: Callable[[IndexView], tuple[Entry | None, Entry]],
-) -> Protocol_[bool]:
+) -> Protocol_[tuple[Entry, bool]]:
     chunk_size = holder.state().policy.chunk_size
     now = holder.site.clock.wall_ns()
     manifest = yield from manifest_of(holder, written.chunks, chunk_size, now if mtime_ns is None else mtime_ns)
@@ -92,16 +97,19 @@ def _publish(
         existing, parent = check(view)
         held = view.manifest(existing.inode) if existing is not None else None
 
-        def build(edits: Edits) -> bool:
+        def build(edits: Edits) -> list[Any]:
             if existing is None:
-                edits.write(edits.create(parent.inode, path[-1], FILE, now), manifest, None)
+                inode = edits.create(parent.inode, path[-1], FILE, now)
+                entry = Entry(inode, parent.inode, path[-1], FILE, edits.version, now, manifest.mtime_ns)
             else:
-                edits.write(existing.inode, manifest, held[0] if held is not None else None)
-            return existing is None
+                entry = existing
+            edits.write(entry.inode, manifest, held[0] if held is not None else None)
+            entry = replace(entry, mtime_ns=manifest.mtime_ns, size=manifest.size, etag=manifest.etag)
+            return [existing is None, list(astuple(entry))]
 
         return build
 
-    return bool((yield from change_gated(holder, caller, prepare, written.attachments)))
+    return _answer((yield from change_gated(holder, caller, prepare, written.attachments)))
 
 
 def manifest_of(holder: Holder, chunks: tuple[ChunkRef, ...], chunk_size: int, mtime_ns: int) -> Protocol_[Manifest]:
@@ -212,5 +220,7 @@ class OpenFile:
     def read_span(self, span: Span) -> Protocol_[memoryview]:
         """The bytes of one span, verified."""
         self._holder.used_at = self._holder.site.clock.now()
-        data = yield from read_chunk(self._holder.site, self._holder.credentials.volume, self.chunk(span.number))
+        holder = self._holder
+        quorum = holder.state().policy.read_quorum
+        data = yield from read_chunk(holder.site, holder.credentials.volume, self.chunk(span.number), quorum)
         return memoryview(data)[span.start : span.stop]

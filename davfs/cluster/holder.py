@@ -18,10 +18,11 @@ from davfs.cluster.sessions import Sessions
 from davfs.cluster.site import Site
 from davfs.cluster.workspace import Workspace
 from davfs.core.cluster_state import VolumeState
-from davfs.core.effects import Protocol_, Spawn, Submit, Wait
+from davfs.core.effects import Call, Gather, Outcomes, Protocol_, Reply, Spawn, Submit, Wait
 from davfs.core.errors import DavfsError, InvalidInput, LeaseLost, OutcomeUnknown, QuorumLost
 from davfs.core.model import MAX_RECORD, DavLock, Position
 from davfs.core.namespace import Edits
+from davfs.core.quorum import is_majority
 from davfs.core.record import OPERATION, START, encode
 
 log = logging.getLogger(__name__)
@@ -98,6 +99,27 @@ class Holder:
             self.depose("the start record was not committed in time")
             raise QuorumLost("too few volume replicas answer")
         self.serving = True
+
+    def confirm(self) -> Protocol_[None]:
+        """Ask a majority whether this is still the holder, for volumes that trust no clock with their reads (section 3).
+
+        What is read after it is at least as new as the moment of the last answer; :class:`LeaseLost` without them.
+        """
+        configured = self.log.followers.configured
+        incarnations = self.state().incarnations
+
+        def confirmed(outcomes: Outcomes) -> bool:
+            votes = [
+                node
+                for node, reply in outcomes.items()
+                if isinstance(reply, Reply) and incarnations.get(node) == reply.value["incarnation"]
+            ]
+            return is_majority(votes, configured)
+
+        wire = self.credentials.wire()
+        calls = [Call(node, "replica.confirm", wire, timeout=self.site.timing.call) for node in configured]
+        if not confirmed((yield Gather(calls, confirmed))):
+            raise LeaseLost("too few volume replicas confirm that this node still holds the volume", holder=None)
 
     # --- commit -----------------------------------------------------------------------------------------------------
 

@@ -24,7 +24,6 @@ from davfs.core.record import Record, decode
 
 log = logging.getLogger(__name__)
 
-DOCUMENTS_IN_MEMORY = 64
 SNAPSHOT_EVERY = 64
 """A document's tail of changes is folded into a snapshot when it has grown to this many."""
 
@@ -182,7 +181,7 @@ class Replica:
                     raise
                 for record in batch:
                     self._recent.pop(record.position.seq, None)
-                while len(self._documents) > DOCUMENTS_IN_MEMORY:  # only now: before, they were ahead of the store
+                while len(self._documents) > self._site.bounds.documents:  # only now: before, they were ahead of the store
                     self._documents.popitem(last=False)
                 self._applied(self.volume, applied)
 

@@ -37,9 +37,11 @@ class Service:
         self.handlers: dict[str, Handler] = {
             "replica.seal": self._checked(self._seal),
             "replica.append": self._checked(self._append),
+            "replica.confirm": self._checked(self._confirm),
             "replica.read_log": self._checked(self._read_log),
             "chunk.put": self._checked(self._chunk_put),
             "chunk.get": self._checked(self._chunk_get),
+            "chunk.check": self._checked(self._chunk_check),
         }
 
     @staticmethod
@@ -71,6 +73,12 @@ class Service:
         status = replica.append(epoch, digest, position(args["previous"]), records, args["committed"], named)
         return Reply(status.wire())
 
+    def _confirm(self, peer: str, args: Mapping[str, Any], blob: bytes) -> Protocol_[Reply]:
+        """Whether this replica is still sealed to the caller's epoch: what a read of policy ``confirmed`` asks."""
+        replica = yield from self._replicas.wait_for(args["volume"])
+        replica.check_sealed(Epoch(*args["epoch"]), digest_of(args["token"]))
+        return Reply(replica.status().wire())
+
     def _read_log(self, peer: str, args: Mapping[str, Any], blob: bytes) -> Protocol_[Reply]:
         replica = yield from self._replicas.wait_for(args["volume"])
         replica.check_sealed(Epoch(*args["epoch"]), digest_of(args["token"]))
@@ -91,6 +99,11 @@ class Service:
     def _chunk_get(self, peer: str, args: Mapping[str, Any], blob: bytes) -> Protocol_[Reply]:
         yield from self._check_program(peer, args)
         return Reply({}, self._site.chunks.get(args["volume"], args["digest"]))
+
+    def _chunk_check(self, peer: str, args: Mapping[str, Any], blob: bytes) -> Protocol_[Reply]:
+        """The same as ``chunk.get`` without the bytes: verified here, the digest says what is right."""
+        reply = yield from self._chunk_get(peer, args, blob)
+        return Reply({"size": len(reply.blob)})
 
     def _check_program(self, peer: str, args: Mapping[str, Any]) -> Protocol_[None]:
         """Refuse a program that does not bear the token of the volume that it names (see ``grants.check``)."""

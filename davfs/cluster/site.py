@@ -6,7 +6,7 @@ May import core only; ``node`` fills it in production, ``sim`` in the simulator.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from davfs.core.cluster_state import ClusterState
 from davfs.core.effects import Signal
@@ -32,6 +32,14 @@ class Timing:
         return 0.8 * self.ttl
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What keeps a node's memory small, whatever is stored and however many ask."""
+
+    documents: int = 16  # kept loaded by each replica and by each holder's workspace
+    window: int = 3  # chunks of one upload that may wait for their write quorum at once
+
+
 @dataclass(slots=True)
 class Site:
     """One node, as its protocols see it. ``applied`` is notified after every command that Raft applies here;
@@ -49,6 +57,7 @@ class Site:
     up: Callable[[str], bool]
     timing: Timing
     leader_known: Callable[[], bool] = lambda: True
+    bounds: Bounds = field(default_factory=Bounds)
 
     def request_id(self) -> str:
         return self.random.token(12).hex()

@@ -15,8 +15,6 @@ from davfs.core.namespace import Edits
 from davfs.core.ports import Document, ReplicaStore
 from davfs.core.record import OPERATION, DocumentChange, Record
 
-DOCUMENTS_IN_MEMORY = 64
-
 
 class Workspace:
     """Not thread-safe: the holder calls it under its lock."""
@@ -52,6 +50,6 @@ class Workspace:
     def _evict(self) -> None:
         """Drop the coldest documents, but none whose last change is not yet in the store."""
         committed = self._store.committed.seq
-        for name in list(self._documents)[: max(0, len(self._documents) - DOCUMENTS_IN_MEMORY)]:
+        for name in list(self._documents)[: max(0, len(self._documents) - self._site.bounds.documents)]:
             if self._documents[name][1] <= committed:
                 del self._documents[name]

@@ -27,11 +27,11 @@ from davfs.core.errors import (
 )
 from davfs.core.grants import Grant, Tenure
 from davfs.core.model import DavLock, Epoch, NodeInfo, VolumeInfo, VolumePolicy
+from davfs.core.names import check_volume_name
 from davfs.core.sessions import SessionKey
 
 FORMAT = 1
 REMEMBERED_RESULTS = 10_000
-_DENIED_NAMES = {"", ".", ".."}
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +141,7 @@ class ClusterState:
         self.nodes = {**self.nodes, name: NodeInfo(name, dav, zone, weight, incarnation)}
 
     def _do_volume_create(self, volume_id: str, name: str, policy: dict[str, Any], replicas: list[str]) -> list[Any]:
-        if name in _DENIED_NAMES or "/" in name or not name.isprintable():
-            raise InvalidInput(f"{name!r} cannot be a volume's name")
+        check_volume_name(name)
         if volume_id in self.volumes or any(volume.name == name for volume in self.volumes.values()):
             raise AlreadyExists(f"there is a volume {name!r} already", name=name)
         if not replicas or len(set(replicas)) != len(replicas):

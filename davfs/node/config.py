@@ -106,8 +106,8 @@ class Limits:
     rpc_threads: int = 32
     forward_threads: int = 48
     working_requests: int = 16
-    upload_window: int = 4  # chunks of one upload or download in memory at once
-    document_cache: int = 64  # documents kept loaded
+    upload_window: int = 3  # chunks of one upload that may wait for their write quorum at once
+    document_cache: int = 16  # documents of a volume kept loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +224,7 @@ def _read_policy(table: Table, nodes: int, usual: VolumePolicy) -> VolumePolicy:
         write_quorum=table.integer("write_quorum", quorum, low=1, high=copies),
         read_quorum=table.integer("read_quorum", min(usual.read_quorum, copies), low=1, high=copies),
         replicas=table.integer("replicas", usual.replicas, low=1, high=15),
-        consistency=table.text("consistency", usual.consistency, ("strict", "available")),
+        consistency=table.text("consistency", usual.consistency, ("strict",)),  # "available" needs merging first
         mode=table.text("mode", usual.mode, ("shared", "exclusive")),
         reads=table.text("reads", usual.reads, ("lease", "confirmed")),
     )

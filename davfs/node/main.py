@@ -19,7 +19,7 @@ from davfs.cluster.fetcher import Fetcher
 from davfs.cluster.gateway import Gateway
 from davfs.cluster.replicas import Replicas
 from davfs.cluster.service import Service
-from davfs.cluster.site import Site, Timing
+from davfs.cluster.site import Bounds, Site, Timing
 from davfs.cluster.threads import ThreadRuntime, ThreadSignal
 from davfs.consensus.raft import RaftNode
 from davfs.core.accounts import Accounts
@@ -126,6 +126,7 @@ class Node:
             make_signal=ThreadSignal,
             up=self._up,
             timing=Timing(ttl=self.config.cluster.token_ttl, idle=self.config.cluster.session_idle),
+            bounds=Bounds(self.config.limits.document_cache, self.config.limits.upload_window),
             leader_known=lambda: self.raft.leader is not None,
         )
 

@@ -21,7 +21,8 @@ MEMORY = ":memory:"
 
 _CHECKPOINT_PAGES = 2000
 _WAL_BYTES = 64 << 20
-_CACHE_KIB = 16 << 10
+_CACHE_KIB = 8 << 10
+_READER_CACHE_KIB = 1 << 10  # there may be several; the system caches the file for all of them
 _BUSY_S = 5.0
 
 _SCHEMA = f"""
@@ -84,6 +85,7 @@ def open_writer(path: str) -> sqlite3.Connection:
 def open_reader(path: str) -> sqlite3.Connection:
     """A further connection that cannot write. sqlite3.Error as it comes."""
     db = _connect(path)
+    db.execute(f"PRAGMA cache_size = -{_READER_CACHE_KIB}")
     db.execute("PRAGMA query_only = 1")
     return db
 
