@@ -23,11 +23,15 @@ Reader = Callable[[int], bytes]
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: the account, the lock tokens that the request submitted, and an id that makes a re-send harmless."""
+    """Who asks: the account, the lock tokens that the request submitted, and an id that makes a re-send harmless.
+
+    ``admin``: the account is administrator of the volume, and may end the locks of others.
+    """
 
     principal: str = ""
     lock_tokens: frozenset[str] = frozenset()
     request_id: str = ""
+    admin: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +163,8 @@ class Volume(Protocol):
         ...
 
     def unlock(self, path: Path, token: str, *, caller: Caller) -> None:
-        """LockTokenMismatch if the lock does not cover the path; Forbidden if another principal holds it."""
+        """LockTokenMismatch if the lock does not cover the path; Forbidden if another principal holds it,
+        unless the caller is administrator."""
         ...
 
 

@@ -30,16 +30,17 @@ class Access:
         found = [volume for volume in self._drive.volumes() if self._role(request, volume.id) != NONE]
         return sorted(found, key=lambda volume: volume.name)
 
-    def check(self, request: Request) -> None:
-        """:class:`VolumeNotFound` or :class:`Forbidden` unless the account may do this to the request's volume."""
+    def check(self, request: Request) -> str:
+        """The role on the request's volume; :class:`VolumeNotFound` or :class:`Forbidden` if it is not enough."""
         if request.configured:
-            return
+            return ADMIN
         name = request.target.volume
         role = next((self._role(request, v.id) for v in self._drive.volumes() if v.name == name), NONE)
         if not allows(role, READ):
             raise VolumeNotFound(f"there is no volume {name!r}")
         if request.method not in _READS and not allows(role, WRITE):
             raise Forbidden(f"{request.principal!r} may only read the volume {name!r}")
+        return role
 
     def _role(self, request: Request, volume_id: str) -> str:
         if request.configured:

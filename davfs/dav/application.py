@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from davfs.cluster.api import Drive, Volume
-from davfs.core.accounts import Accounts
+from davfs.core.accounts import ADMIN, Accounts
 from davfs.core.errors import DavfsError, Forbidden, InvalidInput, VolumeNotFound
 from davfs.dav import copy_move, errors, get, lock
 from davfs.dav.access import Access
@@ -137,7 +137,7 @@ class DavApplication:
         if handler is None:
             raise Refused(405, f"{request.method} is not understood here")
         try:
-            self._access.check(request)
+            request.admin = self._access.check(request) == ADMIN
             return self._forwarding.serve(request, handler)
         except VolumeNotFound as error:
             if request.method == "MKCOL" and not target.path:

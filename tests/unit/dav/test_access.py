@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from davfs.core import accounts
-from davfs.core.accounts import NONE, READ, WRITE, Accounts
+from davfs.core.accounts import ADMIN, NONE, READ, WRITE, Accounts
 from davfs.core.chunking import digest_of
 from davfs.core.passwords import hash_password
 from davfs.dav.application import DavApplication
@@ -98,6 +98,15 @@ def test_a_writer_writes(door):
     writer = door.account("writer", demo=WRITE)
     assert request(door, writer, "PUT", "/demo/w.txt").status == 201
     assert request(door, writer, "DELETE", "/demo/w.txt").status == 204
+
+
+def test_an_administrator_ends_the_locks_of_others(door):
+    writer, other = door.account("writer", demo=WRITE), door.account("other", demo=WRITE)
+    for who, status in ((other, 403), (door.account("boss", demo=ADMIN), 204), (ROOT, 204)):
+        token = door(writer, "LOCK", "/demo/a.txt", LOCKINFO.encode()).headers["lock-token"]
+        assert door(who, "UNLOCK", "/demo/a.txt", None, Lock_Token=token).status == status
+        if status == 403:
+            assert door(writer, "UNLOCK", "/demo/a.txt", None, Lock_Token=token).status == 204
 
 
 @pytest.mark.parametrize("method", [*READS, *WRITES])
