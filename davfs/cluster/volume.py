@@ -119,9 +119,7 @@ class HeldVolume:
         )
 
     def mkcol(self, path: Path, *, condition: Condition, caller: Caller, mtime_ns: int | None = None) -> Entry:
-        self._runtime.run(changes.mkcol(self._holder, path, condition, caller))
-        with self._store.view() as view:
-            return tree.require(view, path)
+        return self._runtime.run(changes.mkcol(self._holder, path, condition, caller))
 
     def delete(self, path: Path, *, condition: Condition, caller: Caller) -> None:
         self._runtime.run(changes.delete(self._holder, path, condition, caller))

@@ -110,3 +110,22 @@ def test_a_late_record_of_a_sealed_off_holder_is_lost_or_adopted_but_never_ackno
 def test_without_seal_or_fence_it_would_be(mutant: mutants.Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     mutant(monkeypatch)
     assert any(_late_record(seed) for seed in range(40))
+
+
+def test_a_put_that_is_sent_again_is_answered_as_before_though_its_file_is_gone() -> None:
+    stage = Stage()
+    put = {"op": ["put", ["a"], b"one"], "id": "once", "forwarded": False}
+    for request in (put, {"op": ["delete", ["a"]], "id": "other", "forwarded": False}, put):
+        assert _answer(stage, request) == (True, None)
+    assert stage.ask("node-1", ("get", ("a",))).outcome == ("error", "not-found")
+
+
+def _answer(stage: Stage, request: dict[str, Any]) -> tuple[Any, BaseException | None]:
+    answers: list[tuple[Any, BaseException | None]] = []
+
+    def answered(reply: Any, error: BaseException | None) -> None:
+        answers.append((None if reply is None else reply.value, error))
+
+    stage.cluster.network.call(stage.client.process, mutants.call("node-1", request), answered)
+    assert stage.loop.run_until(lambda: bool(answers), 10)
+    return answers[0]
