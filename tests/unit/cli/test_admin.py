@@ -14,9 +14,11 @@ from davfs.cli.remote import Remote
 from davfs.core.cluster_state import ClusterState, value_of
 from davfs.core.errors import ConsensusUnavailable
 from davfs.core.model import DavLock, VolumeInfo, VolumePolicy
+from davfs.core.sessions import SessionKey
 from davfs.node.admin import Admin
 from davfs.node.config import cluster_settings, load_config
 from davfs.node.init import ClusterPlan, NodePlan, create_cluster, free_ports
+from davfs.node.usage_admin import UsageAdmin
 from davfs.rpc.certs import load_identity
 from davfs.rpc.server import RpcServer
 
@@ -59,13 +61,15 @@ class Cluster:
         self.ids = itertools.count()
         for node in nodes:
             self.state.apply((f"join {node.name}", "node_set", node.name, f"http://127.0.0.1:{node.dav_port}", "", 1.0, ""))
+        self.sessions: list[dict[str, Any]] = []
         self.servers = [self._serve(file) for file in self.files[:2]]
 
     def _serve(self, file: Path) -> RpcServer:
         config = load_config(file)
         admin = Admin(config, self.state, self.log, self._create, lambda: f"id-{next(self.ids)}")
         identity = load_identity(config.rpc.ca, config.rpc.cert, config.rpc.key)
-        server = RpcServer(*config.rpc.listen, identity, admin.handlers())
+        usage = UsageAdmin(self.state, self.log, lambda: self.sessions, lambda: f"id-{next(self.ids)}")
+        server = RpcServer(*config.rpc.listen, identity, {**admin.handlers(), **usage.handlers()})
         server.start()
         return server
 
@@ -220,3 +224,50 @@ def test_nodes_whose_settings_differ_are_told_the_difference(cluster: Cluster) -
             remote.ask_node("node-2", "node.meet", {"settings": {**settings, "cluster.token_ttl": 9.0}})
     finally:
         remote.close()
+
+
+def test_locks_are_listed_and_broken(cluster: Cluster, davfs: Any, caplog: pytest.LogCaptureFixture) -> None:
+    assert davfs("lock", "list")[1] == "No locks.\n"
+    for name in ("demo", "other"):
+        davfs("volume", "create", name)
+    first, second = sorted(cluster.state.volumes.values(), key=lambda volume: volume.name)
+    owner = '<D:owner xmlns:D="DAV:"><D:href>Ann &amp; \x1bBen</D:href></D:owner>'
+    mine = DavLock("opaquelocktoken:1", ("a b", "ü.txt"), False, True, owner, "anna", 600)
+    other = DavLock("opaquelocktoken:2", (), True, False, "", "", 60)
+    cluster.state.volumes = {
+        first.id: replace(first, locks={mine.token: mine}), second.id: replace(second, locks={other.token: other})
+    }  # fmt: skip
+    code, out, _ = davfs("lock", "list")
+    assert code == 0
+    assert "demo    /a b/ü.txt  exclusive               anna     Ann &amp; ?Ben  600 s    opaquelocktoken:1" in out
+    assert "other   /           shared, with all below  -        -               60 s     opaquelocktoken:2" in out
+    assert [row["token"] for row in json.loads(davfs("lock", "list", "--volume", "demo", "--json")[1])] == [mine.token]
+    assert "there is no volume" in davfs("lock", "list", "--volume", "nothing")[2]
+    code, out, _ = davfs("lock", "break", mine.token)
+    assert (code, out) == (0, "the lock of /a b/ü.txt in demo is broken\n")
+    assert "opaquelocktoken:1 of anna on /a b/ü.txt in volume demo" in caplog.text
+    assert cluster.log.commands[-1][1:4] == ("lock_break", first.id, mine.token)
+    assert "through node-1" in cluster.log.commands[-1][4]
+    code, _, err = davfs("lock", "break", mine.token)
+    assert (code, "there is no lock opaquelocktoken:1" in err) == (1, True)
+    assert list(cluster.state.volume(second.id).locks) == [other.token]
+
+
+def test_sessions_are_collected_from_the_nodes_that_answer(cluster: Cluster, davfs: Any) -> None:
+    assert "No sessions." in davfs("session", "list")[1]
+    session = {
+        "volume": "demo", "account": "", "address": "10.0.0.1", "agent": "Client/1.0", "node": "node-2", "began_s": 61.2,
+        "quiet_s": 3.4, "requests": 7, "under_way": 0, "exclusive": True,
+    }  # fmt: skip
+    cluster.sessions = [session]
+    code, out, _ = davfs("session", "list")
+    assert code == 0
+    assert "demo (alone)  -        10.0.0.1  node-2  61 s   3 s    7         Client/1.0" in out
+    assert "Not asked, because they do not answer: node-3." in out
+    assert json.loads(davfs("session", "list", "--volume", "other", "--json")[1]) == []
+    davfs("volume", "create", "demo")
+    (volume,) = cluster.state.volumes.values()
+    cluster.state.volumes = {volume.id: replace(volume, session=SessionKey("", "10.0.0.1", "Client/1.0"))}
+    shown = davfs("volume", "show", "demo")[1]
+    assert "in use by somebody from 10.0.0.1 (Client/1.0) alone" in shown
+    assert "demo (alone)" in shown

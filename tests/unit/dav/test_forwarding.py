@@ -373,3 +373,32 @@ def test_a_large_body_is_sent_again_only_while_it_is_whole():
     assert status == 503
     assert b"lost" in text
     assert len(second.calls) == 1
+
+
+def test_a_session_is_the_first_nodes_word_and_never_the_clients(cluster: Cluster):
+    """Account, address and User-Agent as the first node saw them; a client cannot say who it is."""
+    volume = cluster.drive.route("demo", forwarded=False)
+    assert isinstance(volume, MemoryVolume)
+    for name, through in (("one", "one"), ("two", "two")):  # "two" holds the volume
+        client = DavClient(cluster.public[name].port)
+        headers = {"User-Agent": "Client/\x81 1.0", "X-Davfs-Client": "10.9.8.7", "X-Davfs-User": "root"}
+        assert client.raw("PUT", "/demo/f", b"x", headers).status in (201, 204)
+        assert volume.visits[-1] == (("", "127.0.0.1", "Client/ 1.0"), through)
+        client.close()
+    assert volume.under_way == 0
+
+
+def test_a_request_is_under_way_until_its_answer_is_sent(cluster: Cluster, dav: DavClient):
+    volume = cluster.drive.route("demo", forwarded=False)
+    assert isinstance(volume, MemoryVolume)
+    assert dav("PUT", "/f", secrets.token_bytes(30 * MIB)).status == 201
+    slow = RawConnection(cluster.public["one"].port)
+    slow.send("GET /demo/f HTTP/1.1", "Host: x")
+    assert slow.file.readline().startswith(b"HTTP/1.1 200")
+    assert dav("GET", "/nothing").status == 404
+    assert volume.under_way == 1
+    slow.close()
+    ends = time.monotonic() + 10
+    while volume.under_way and time.monotonic() < ends:
+        time.sleep(0.01)
+    assert volume.under_way == 0
