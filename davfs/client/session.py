@@ -180,9 +180,12 @@ class Session:
         return volume
 
     def _keep(self) -> None:
-        """The background thread: refresh the token; it ends when the grant does."""
+        """The background thread: refresh the token; it ends when the grant does.
+
+        A holder that stopped by itself (a record's fate is unknown) is of no use any more: its token may expire.
+        """
         ttl = self.site.timing.ttl
-        while not self._ended.wait(ttl / 5):
+        while not self._ended.wait(ttl / 5) and (self._holder is None or not self._holder.log.stopped):
             first_sent = self.site.clock.now()
             try:
                 self._learn(self._link.ask("token.refresh", self._proof(), ttl / 2))

@@ -85,12 +85,11 @@ class Volume:
 
     # --- files ------------------------------------------------------------------------------------------------------
 
-    def write(self, path: str, data: bytes | BinaryIO) -> Entry:
+    def write(self, path: str, data: bytes | bytearray | memoryview | BinaryIO) -> Entry:
         """Create or replace a whole file, from bytes or from what is read of an open one. Nobody sees it half-way."""
-        source = io.BytesIO(data) if isinstance(data, bytes) else data
-        length = len(data) if isinstance(data, bytes) else None
+        source = io.BytesIO(data) if isinstance(data, bytes | bytearray | memoryview) else data
         return self._held.put(
-            _names(path), source.read, length, mtime_ns=None, condition=_any, caller=_caller()
+            _names(path), source.read, None, mtime_ns=None, condition=_any, caller=_caller()
         )[0]
 
     def read(self, path: str) -> bytes:

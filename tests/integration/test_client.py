@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Callable, Iterator
+from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from davfs.cli.remote import connect as remote
 from davfs.client import Cluster, Volume, connect
+from davfs.core.chunking import digest_of
 from davfs.core.errors import (
     DavfsError,
     InvalidInput,
@@ -50,8 +57,8 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
 def volume(own: DevCluster, request: pytest.FixtureRequest) -> str:
     """A new volume that nobody has touched."""
     name = "v" + re.sub(r"\W", "-", request.node.name)[:50]
-    done = own.command("volume", "create", name)
-    assert done.returncode == 0, done.stderr
+    with remote(own.config(1)) as nodes:
+        nodes.ask("admin.volume_create", {"name": name})
     return name
 
 
@@ -392,3 +399,95 @@ def test_a_volume_that_was_lost_is_assigned_anew(volume: str, program: Cluster) 
             first.write("/a", b"2")
         assert second.read("/a") == b"1"
     first.free()
+
+
+# --- the HTTP API, as a program in another language uses it -----------------------------------------------------------
+
+
+class Plain:
+    """HTTPS with a program's certificate and nothing of davfs."""
+
+    def __init__(self, folder: Path, own: DevCluster) -> None:
+        nodes = json.loads((folder / "program.json").read_text())["nodes"]
+        self.addresses = {name: (host, port) for name, (host, port) in nodes.items()}
+        self.context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
+        self.context.load_cert_chain(folder / "program.pem", folder / "program.key")
+        self.proof: dict[str, str] = {}
+
+    def ask(self, method: str, path: str, body: bytes = b"", node: str = "node-1", **fields: str) -> tuple[int, Any, Any]:
+        host, port = self.addresses[node]
+        connection = HTTPSConnection(host, port, context=self.context, timeout=10)
+        try:
+            connection.request(method, path, body, {**self.proof, **fields})
+            answer = connection.getresponse()
+            data = answer.read()
+            is_json = answer.headers["Content-Type"] == "application/json" and data
+            return answer.status, json.loads(data) if is_json else data, answer.headers
+        finally:
+            connection.close()
+
+
+def test_the_http_api_by_hand(own: DevCluster, volume: str, program: Cluster, folders: Callable[[str], Path]) -> None:
+    with program.assign(volume) as held:
+        held.write("/a", b"x" * 3 * CHUNK)
+    plain, base, token = Plain(folders("two"), own), f"/v1/volumes/{volume}", bytes(range(32))
+    status, answer, _ = plain.ask("GET", "/v1/cluster")
+    assert status == 200
+    assert {node["name"] for node in answer["nodes"]} == set(plain.addresses)
+    assert volume in [told["name"] for told in answer["volumes"]]
+    assert plain.ask("GET", "/v1/volumes/nothing")[0] == 404
+
+    wish = json.dumps({"token_digest": digest_of(token), "ttl": 30, "request_id": "once"}).encode()
+    status, answer, _ = plain.ask("POST", f"{base}/assign", wish)
+    assert (status, answer["ttl"]) == (200, 30.0)
+    assert plain.ask("POST", f"{base}/assign", wish, "node-2")[1]["epoch"] == answer["epoch"], "asked twice, granted once"
+    plain.proof = {"Authorization": f"Bearer {token.hex()}", "Davfs-Epoch": "{}.{}".format(*answer["epoch"])}
+    with pytest.raises(VolumeHeld, match="program:two"):
+        program.assign(volume)
+    other = json.dumps({"token_digest": digest_of(b"other")}).encode()
+    status, refusal, headers = plain.ask("POST", f"{base}/assign", other)
+    assert (status, refusal["error"], refusal["data"]["holder"]) == (423, "volume-held", "program:two")
+    assert int(headers["Retry-After"]) >= 1
+
+    assert plain.ask("GET", f"{base}/records?first=1")[1]["error"] == "not-sealed"
+    for node in plain.addresses:
+        status, stands, _ = plain.ask("POST", f"{base}/seal", node=node)
+        assert (status, stands["sealed"]) == (200, answer["epoch"])
+    status, records, _ = plain.ask("GET", f"{base}/records?first=1")
+    assert (status, records[4:6]) == (200, b"DR")
+    last = ".".join(str(part) for part in [*stands["last"][0], stands["last"][1]])
+    status, after, _ = plain.ask("POST", f"{base}/records?previous={last}", node="node-3")
+    assert (status, after["last"]) == (200, stands["last"])
+    assert plain.ask("POST", f"{base}/records?previous=1.1.77")[1]["error"] == "log-mismatch"
+
+    chunk = b"a chunk by hand"
+    assert plain.ask("PUT", f"{base}/chunks/{digest_of(chunk)}", chunk)[0] == 204
+    assert plain.ask("GET", f"{base}/chunks/{digest_of(chunk)}")[:2] == (200, chunk)
+    assert plain.ask("PUT", f"{base}/chunks/{digest_of(chunk)}", chunk + b"!")[0] == 400
+    assert plain.ask("GET", f"{base}/chunks/{'0' * 64}")[0] == 404
+    assert plain.ask("GET", f"{base}/chunks/..%2F..%2F..%2Fnode-1%2Fdavfs.toml")[0] in (400, 404)
+    for path in (f"{base}/chunks/{digest_of(chunk)}", f"{base}/records?first=1"):
+        status, refusal, _ = plain.ask("GET", path, Authorization=f"Bearer {bytes(32).hex()}")
+        assert (status, refusal["error"]) == (403, "token-refused")
+    assert plain.ask("GET", "/v1/volumes/demo/chunks/" + digest_of(chunk))[0] == 403, "another volume's token"
+
+    assert plain.ask("POST", f"{base}/refresh", node="node-2")[0] == 200
+    assert plain.ask("POST", f"{base}/free")[0] == 200
+    assert plain.ask("POST", f"{base}/refresh")[1]["error"] == "token-freed"
+    assert plain.ask("PUT", f"{base}/chunks/{digest_of(chunk)}", chunk)[1]["error"] == "token-freed"
+    with own.client(1, volume) as client:
+        assert client.request("GET", "a").body == b"x" * 3 * CHUNK
+
+
+def test_a_program_is_no_node_on_the_other_listeners(own: DevCluster, folders: Callable[[str], Path]) -> None:
+    """The forward listener believes nodes what they say of clients: it takes no program."""
+    plain = Plain(folders("two"), own)
+    with own.config(1).open("rb") as stream:
+        settings = tomllib.load(stream)
+    host, _, port = settings["forward"]["listen"].rpartition(":")
+    plain.addresses["forward"] = (host, int(port))
+    with pytest.raises((OSError, HTTPException)):
+        plain.ask("GET", "/demo/", node="forward")
+    plain.context = ssl.create_default_context(cafile=str(folders("two") / "ca.pem"))  # no certificate at all
+    with pytest.raises(OSError, match=r"(?i)alert|certificate|handshake|reset|EOF"):
+        plain.ask("GET", "/v1/cluster")
