@@ -55,13 +55,14 @@ def claim_is_over(holder: Holder) -> bool:
 
 
 def close_claim(holder: Holder, claimed: SessionKey) -> Protocol_[None]:
-    """End a claim through Raft, if its session is over and no DAV lock lives."""
-    if holder.locks() or not holder.sessions.close(claimed):
-        return
-    try:
-        yield from _command(holder, "session_release", claimed)
-    finally:
-        holder.sessions.closed(claimed)
+    """End a claim through Raft, if its session is over and no DAV lock lives.
+
+    Until Raft has said so its client waits outside: a command of unknown outcome may yet end the claim.
+    """
+    request_id = None if holder.locks() else holder.sessions.close(claimed, holder.site.request_id())
+    if request_id is not None:
+        yield from _command(holder, "session_release", claimed, request_id)
+        holder.sessions.closed(claimed, request_id)
 
 
 def describe(holder: Holder) -> list[dict[str, Any]]:
@@ -93,7 +94,7 @@ def _in_use(holder: Holder, claimed: SessionKey) -> DavfsError:
     )
 
 
-def _command(holder: Holder, verb: str, key: SessionKey) -> Protocol_[None]:
+def _command(holder: Holder, verb: str, key: SessionKey, request_id: str = "") -> Protocol_[None]:
     credentials = holder.credentials
-    command = (holder.site.request_id(), verb, credentials.volume, list(credentials.epoch), list(key))
+    command = (request_id or holder.site.request_id(), verb, credentials.volume, list(credentials.epoch), list(key))
     value_of((yield Submit(command, holder.site.timing.call)))

@@ -48,7 +48,7 @@ class Sessions:
         self._idle_s = idle_s
         self._lock = Lock()
         self._sessions: dict[SessionKey, Session] = {}
-        self._closing: set[SessionKey] = set()
+        self._closing: dict[SessionKey, str] = {}  # the request id of the command that ends each claim
 
     def begin(self, key: SessionKey, through: str) -> Visit | None:
         """A request begins; None while the session is being closed."""
@@ -96,20 +96,23 @@ class Sessions:
                 return 0.0
             return self._idle_s if session.under_way else max(0.0, session.last + self._idle_s - now)
 
-    def close(self, key: SessionKey) -> bool:
-        """Let a session that is over take no more requests until ``closed``; False if it is not over."""
+    def close(self, key: SessionKey, request_id: str) -> str | None:
+        """Let a session that is over take no more requests until ``closed``; None if it is not over.
+
+        The request id under which to end its claim: the first one, until it is known what came of that.
+        """
         now = self._clock.now()
         with self._lock:
             session = self._sessions.get(key)
-            if key in self._closing or (session is not None and not self._over(session, now)):
-                return False
-            self._closing.add(key)
-            return True
+            if session is not None and not self._over(session, now):
+                return None
+            return self._closing.setdefault(key, request_id)
 
-    def closed(self, key: SessionKey) -> None:
-        """The end of ``close``."""
+    def closed(self, key: SessionKey, request_id: str) -> None:
+        """The claim is known to have ended."""
         with self._lock:
-            self._closing.discard(key)
+            if self._closing.get(key) == request_id:
+                del self._closing[key]
 
     def _over(self, session: Session, now: float) -> bool:
         return not session.under_way and now - session.last >= self._idle_s

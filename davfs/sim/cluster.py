@@ -147,9 +147,9 @@ class SimNode:
 
 
 class SimCluster:
-    """Nodes that serve one small volume."""
+    """Nodes that serve one small volume. ``mode``: of its policy, shared or exclusive."""
 
-    def __init__(self, loop: Loop, count: int = 3) -> None:
+    def __init__(self, loop: Loop, count: int = 3, mode: str = "shared") -> None:
         self.loop = loop
         self.names = [f"node-{number + 1}" for number in range(count)]
         self.network = Network(loop, Weather())
@@ -159,7 +159,7 @@ class SimCluster:
         self.nodes = {name: SimNode(self, name) for name in self.names}
         for name in self.names:
             self._command("node_set", name, f"http://{name}", "", 1.0, "")
-        policy = VolumePolicy(chunk_size=CHUNK_SIZE, copies=min(3, count), replicas=count)
+        policy = VolumePolicy(chunk_size=CHUNK_SIZE, copies=min(3, count), replicas=count, mode=mode)
         self._command("volume_create", VOLUME_ID, VOLUME, asdict(policy), self.names)
         for node in self.nodes.values():
             node.start()

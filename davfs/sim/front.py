@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from davfs.cluster import changes, dav_locks, files, tree
+from davfs.cluster import changes, dav_locks, entering, files, tree
 from davfs.cluster.api import Caller, Forward, LockRequest
 from davfs.cluster.holder import Holder
 from davfs.cluster.holdings import Holdings
@@ -26,13 +26,14 @@ from davfs.core.errors import (
     Unreachable,
 )
 from davfs.core.model import Entry
+from davfs.core.sessions import SessionKey
 
 FORWARD_S = 6.0
 
 
 class Front:
-    """Serves simulated requests: ``{"op": [kind, path, ...], "id": request id, "forwarded": bool, "tokens": [...]}``;
-    the lock tokens that it submits may be left out."""
+    """Serves simulated requests: ``{"op": [kind, path, ...], "id": request id, "forwarded": bool}``, which may submit
+    lock ``tokens`` and belong to a ``session`` (account, address, User-Agent)."""
 
     def __init__(self, site: Site, holdings: Holdings, volume: str) -> None:
         self._site = site
@@ -78,7 +79,17 @@ class Front:
 
 
 def perform(holder: Holder, request: Mapping[str, Any]) -> Protocol_[Any]:
-    """Do one operation through the holder."""
+    """Do one operation through the holder, as part of its session if it has one."""
+    if "session" not in request:
+        return (yield from _perform(holder, request))
+    visit = yield from entering.enter(holder, SessionKey(*request["session"]), holder.site.node)
+    try:
+        return (yield from _perform(holder, request))
+    finally:
+        visit.end()
+
+
+def _perform(holder: Holder, request: Mapping[str, Any]) -> Protocol_[Any]:
     kind, *arguments = request["op"]
     caller = Caller("someone", frozenset(request.get("tokens", ())), request["id"])
     path = tuple(arguments[0])

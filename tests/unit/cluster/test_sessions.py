@@ -83,13 +83,15 @@ def test_a_request_under_way_keeps_it(table: Sessions, clock: Clock) -> None:
 
 def test_a_session_that_is_being_closed_takes_no_request(table: Sessions, clock: Clock) -> None:
     begun(table, "ann").end()
-    assert not table.close(key("ann"))
+    assert table.close(key("ann"), "early") is None
     clock.time += IDLE
-    assert table.close(key("ann"))
-    assert not table.close(key("ann")), "one closes it"
+    assert table.close(key("ann"), "first") == "first"
+    assert table.close(key("ann"), "second") == "first", "it is not known yet what came of the first"
     assert table.begin(key("ann"), "node-1") is None
     begun(table, "ben")
-    table.closed(key("ann"))
+    table.closed(key("ann"), "second")
+    assert table.begin(key("ann"), "node-1") is None
+    table.closed(key("ann"), "first")
     begun(table, "ann")
 
 
@@ -97,9 +99,9 @@ def test_a_recalled_session_has_its_whole_time(table: Sessions, clock: Clock) ->
     table.recall(key("ann"))
     clock.time += IDLE - 1
     assert table.remaining(key("ann")) == 1
-    assert not table.close(key("ann"))
+    assert table.close(key("ann"), "id") is None
     clock.time += 1
-    assert table.close(key("ann"))
+    assert table.close(key("ann"), "id") == "id"
 
 
 def test_memory_is_bounded(table: Sessions, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
