@@ -37,7 +37,7 @@ CHUNK = b"a chunk"
 
 NODE = {"name": "node-1", "dav": "http://n", "zone": "", "weight": 1.0, "rpc": ["127.0.0.1", 1]}
 VOLUME: dict[str, Any] = {
-    "id": "v1", "name": "my volume", "policy": {}, "replicas": ["node-1"], "incarnations": {}, "epoch": [1, 7],
+    "id": "v1", "name": "my.volume", "policy": {}, "replicas": ["node-1"], "incarnations": {}, "epoch": [1, 7],
     "holder": None, "expires_in_s": None,
 }  # fmt: skip
 STATUS = {"incarnation": "i", "sealed": [1, 7], "last": [[1, 7], 3], "committed": [[1, 7], 3]}
@@ -62,7 +62,7 @@ class Node:
         self.asked: list[tuple[str, str, dict[str, Any], bytes]] = []
         self.error: DavfsError | None = None
         state = ClusterState()
-        state.apply(("1", "volume_create", "v1", "my volume", {}, ["node-1"]))
+        state.apply(("1", "volume_create", "v1", "my.volume", {}, ["node-1"]))
         self.api = HttpApi({name: self._handler(name) for name in ANSWERS}, state)
 
     def _handler(self, name: str) -> Any:
@@ -85,7 +85,7 @@ def node() -> Node:
 
 def example(path: str, operation: dict[str, Any]) -> tuple[str, bytes]:
     """(target, body) of a good request."""
-    target = path.replace("{volume}", "my%20volume").replace("{digest}", digest_of(CHUNK))
+    target = path.replace("{volume}", "my%2Evolume").replace("{digest}", digest_of(CHUNK))
     query = {"first": "1", "previous": "1.7.2", "committed": "2"}
     names = [p["name"] for p in operation.get("parameters", []) if p.get("in") == "query" and p["name"] in query]
     target += "?" + "&".join(f"{name}={query[name]}" for name in names) if names else ""
@@ -138,7 +138,7 @@ def test_what_needs_a_token_says_so(node: Node, path: str, method: str, operatio
 )  # fmt: skip
 def test_errors_are_json_with_their_code(node: Node, error: DavfsError, status: int) -> None:
     node.error = error
-    answer = node.ask("POST", "/v1/volumes/my%20volume/assign", body=b"{}")
+    answer = node.ask("POST", "/v1/volumes/my%2Evolume/assign", body=b"{}")
     assert answer.status == status
     told = json.loads(answer.body)
     check(told, PAGE["components"]["schemas"]["Error"])
@@ -147,9 +147,9 @@ def test_errors_are_json_with_their_code(node: Node, error: DavfsError, status: 
 
 
 def test_records_stand_behind_their_lengths(node: Node) -> None:
-    assert node.ask("GET", "/v1/volumes/my%20volume/records?first=4").body == b"\0\0\0\3abc\0\0\0\2de"
+    assert node.ask("GET", "/v1/volumes/my%2Evolume/records?first=4").body == b"\0\0\0\3abc\0\0\0\2de"
     assert node.asked[-1][2]["first"] == 4
-    node.ask("POST", "/v1/volumes/my%20volume/records?previous=1.7.2&committed=1", body=b"\0\0\0\1x\0\0\0\2yz")
+    node.ask("POST", "/v1/volumes/my%2Evolume/records?previous=1.7.2&committed=1", body=b"\0\0\0\1x\0\0\0\2yz")
     _, _, args, blob = node.asked[-1]
     assert (args["previous"], args["committed"], args["records"], blob) == ([[1, 7], 2], 1, [1, 2], b"xyz")
 
@@ -159,16 +159,16 @@ def test_records_stand_behind_their_lengths(node: Node) -> None:
     [
         ("GET", "/v1/nothing", b"", 404),
         ("GET", "/v1/volumes/other/records?first=1", b"", 404),
-        ("DELETE", "/v1/volumes/my%20volume", b"", 405),
-        ("POST", "/v1/volumes/my%20volume/assign", b"[1", 400),
-        ("POST", "/v1/volumes/my%20volume/assign", b"[]", 400),
-        ("GET", "/v1/volumes/my%20volume/records", b"", 400),
-        ("GET", "/v1/volumes/my%20volume/records?first=-1", b"", 400),
-        ("POST", "/v1/volumes/my%20volume/records?previous=1.2", b"", 400),
-        ("POST", "/v1/volumes/my%20volume/records?previous=1.7.2", b"\0\0\0\7abc", 400),
-        ("POST", "/v1/volumes/my%20volume/records?previous=1.7.2", b"\0\0", 400),
-        ("PUT", "/v1/volumes/my%20volume/chunks/" + "0" * 64, b"x", 400),
-        ("PUT", "/v1/volumes/my%20volume/chunks/..%2F..%2Fx", b"x", 400),
+        ("DELETE", "/v1/volumes/my%2Evolume", b"", 405),
+        ("POST", "/v1/volumes/my%2Evolume/assign", b"[1", 400),
+        ("POST", "/v1/volumes/my%2Evolume/assign", b"[]", 400),
+        ("GET", "/v1/volumes/my%2Evolume/records", b"", 400),
+        ("GET", "/v1/volumes/my%2Evolume/records?first=-1", b"", 400),
+        ("POST", "/v1/volumes/my%2Evolume/records?previous=1.2", b"", 400),
+        ("POST", "/v1/volumes/my%2Evolume/records?previous=1.7.2", b"\0\0\0\7abc", 400),
+        ("POST", "/v1/volumes/my%2Evolume/records?previous=1.7.2", b"\0\0", 400),
+        ("PUT", "/v1/volumes/my%2Evolume/chunks/" + "0" * 64, b"x", 400),
+        ("PUT", "/v1/volumes/my%2Evolume/chunks/..%2F..%2Fx", b"x", 400),
     ],
 )
 def test_bad_requests_are_refused(node: Node, method: str, target: str, body: bytes, status: int) -> None:
