@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from davfs.client.bearer import Bearer
 from davfs.client.link import Link
 from davfs.client.mirror import Mirror
 from davfs.cluster.assign import take
@@ -52,20 +53,6 @@ class NoChunks:
     def free_bytes(self) -> int:
         """As good as endless: the nodes say when theirs are full."""
         return 1 << 60
-
-
-class Bearer:
-    """Port: ``cluster.threads.Remote``: every request for the volume carries its token (design, section 2, Assign 4)."""
-
-    def __init__(self, link: Link) -> None:
-        self.credentials: Credentials | None = None
-        self._link = link
-
-    def call(
-        self, node: str, method: str, args: Mapping[str, Any], blob: bytes | memoryview = b"", *, timeout: float
-    ) -> tuple[Any, bytes]:
-        proof = self.credentials.wire() if self.credentials is not None else {}
-        return self._link.client.call(node, method, {**args, **proof}, blob, timeout=timeout)
 
 
 class WorkingCopy:
