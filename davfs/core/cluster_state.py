@@ -22,6 +22,7 @@ from davfs.core.errors import (
     LockTokenMismatch,
     StaleEpoch,
     UnknownFormat,
+    VolumeHeld,
     VolumeNotFound,
     by_code,
 )
@@ -173,6 +174,8 @@ class ClusterState:
         if volume.locks and address not in self.nodes:
             # A gateway enforces DAV locks; a program knows nothing of them and waits until they end (section 7).
             raise Locked(f"people hold {len(volume.locks)} DAV locks in {volume.name!r}; a program has to wait for them")
+        if volume.session is not None and address not in self.nodes:
+            raise VolumeHeld(f"{volume.session} has the exclusive volume {volume.name!r} to itself", holder=str(volume.session))
         self._replace(replace(volume, tenure=tenure))
         return list(tenure.last)
 

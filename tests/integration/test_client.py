@@ -202,10 +202,11 @@ with connect(sys.argv[1]) as cluster:
 class Child:
     """A program in a process of its own: one write for each line that it is sent."""
 
-    def __init__(self, folder: Path, volume: str) -> None:
+    def __init__(self, folder: Path, volume: str, temporary: Path) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-c", CHILD, str(folder), volume],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT,
+            env={**os.environ, "TMPDIR": str(temporary)},  # a killed program leaves its working copy there
         )  # fmt: skip
         assert self.line() == "ready\n"
         assert self.line().startswith("wrote")
@@ -229,8 +230,8 @@ class Child:
 
 
 @pytest.fixture
-def child(folders: Callable[[str], Path], volume: str) -> Iterator[Child]:
-    started = Child(folders("child"), volume)
+def child(folders: Callable[[str], Path], volume: str, tmp_path: Path) -> Iterator[Child]:
+    started = Child(folders("child"), volume, tmp_path)
     yield started
     started.end()
 

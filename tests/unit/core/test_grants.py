@@ -6,7 +6,16 @@ import pytest
 
 from davfs.core import grants
 from davfs.core.cluster_state import ClusterState, value_of
-from davfs.core.errors import DavfsError, Locked, StaleEpoch, TokenExpired, TokenFreed, TokenRefused, TokenUnknown
+from davfs.core.errors import (
+    DavfsError,
+    Locked,
+    StaleEpoch,
+    TokenExpired,
+    TokenFreed,
+    TokenRefused,
+    TokenUnknown,
+    VolumeHeld,
+)
 from davfs.core.grants import Tenure
 from davfs.core.model import Epoch
 
@@ -85,3 +94,19 @@ def test_dav_locks_keep_programs_out_and_gateways_not() -> None:
     with pytest.raises(Locked, match="1 DAV locks"):
         value_of(state.apply(("6", "assign", "v", THEIRS, "program:a", 5.0)))
     assert value_of(state.apply(("7", "assign", "v", THEIRS, "node-1", 5.0))) == [1, 2]
+
+
+def test_the_session_of_an_exclusive_volume_keeps_programs_out_and_gateways_not() -> None:
+    state = ClusterState()
+    value_of(state.apply(("1", "node_set", "node-1", "http://node-1", "", 1.0, "")))
+    value_of(state.apply(("2", "volume_create", "v", "demo", {"mode": "exclusive"}, ["node-1"])))
+    value_of(state.apply(("3", "assign", "v", MINE, "node-1", 5.0)))
+    key = ["anna", "10.0.0.7", "curl"]
+    value_of(state.apply(("4", "session_claim", "v", [1, 1], key)))
+    value_of(state.apply(("5", "free", "v", [1, 1], MINE)))
+    with pytest.raises(VolumeHeld, match=r"anna from 10\.0\.0\.7 .*to itself"):
+        value_of(state.apply(("6", "assign", "v", THEIRS, "program:a", 5.0)))
+    assert value_of(state.apply(("7", "assign", "v", THEIRS, "node-1", 5.0))) == [1, 2]
+    value_of(state.apply(("8", "session_release", "v", [1, 2], key)))
+    value_of(state.apply(("9", "free", "v", [1, 2], THEIRS)))
+    assert value_of(state.apply(("10", "assign", "v", THEIRS, "program:a", 5.0))) == [1, 3]
