@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from davfs.cluster.adopted import secure
 from davfs.cluster.holder import Holder, free
 from davfs.cluster.log import Credentials
 from davfs.cluster.replica import Replica
@@ -46,10 +47,13 @@ def take(
     granted(credentials, digest, before_send)
     holder: Holder | None = None
     try:
-        base = yield from _seal_and_adopt(site, volume.id, replica, credentials)
-        nodes = site.state.volume(volume.id).replicas
-        holder = Holder(site, replica, credentials, digest, nodes, before_send + site.timing.lease)
+        base, committed = yield from _seal_and_adopt(site, volume.id, replica, credentials)
+        state = site.state.volume(volume.id)
+        holder = Holder(site, replica, credentials, digest, state.replicas, before_send + site.timing.lease)
         yield from holder.open(base, site.request_id())
+        quorum = state.policy.write_quorum
+        yield from secure(site, replica.store, volume.id, quorum, committed + 1, base.seq)
+        holder.serving = True
         return holder
     except DavfsError:
         if holder is not None:
@@ -66,19 +70,21 @@ def give_back(site: Site, credentials: Credentials, digest: str) -> Protocol_[No
         log.info("volume %s: epoch %s was not freed: %s", credentials.volume, credentials.epoch, error)
 
 
-def _seal_and_adopt(site: Site, volume_id: str, replica: Replica, credentials: Credentials) -> Protocol_[Position]:
+def _seal_and_adopt(
+    site: Site, volume_id: str, replica: Replica, credentials: Credentials
+) -> Protocol_[tuple[Position, int]]:
+    """(the end of what was adopted, how far some sealed replica knows it to be committed)."""
     statuses = yield from _seal(site, volume_id, credentials)
     best = max(statuses, key=lambda node: (position(statuses[node]["last"]), node == site.node))
     wanted = position(statuses[best]["last"])
-    committed = 0
     if site.node not in statuses:
-        # A working copy begins empty or old. What a sealed replica has committed stands in every log that can be the
-        # best one, so it may be applied here as it comes, rather than all at once while the start record waits.
-        yield from replica.seal(credentials.epoch, digest_of(credentials.token))
-        committed = max(position(status["committed"]).seq for status in statuses.values())
+        yield from replica.seal(credentials.epoch, digest_of(credentials.token))  # a working copy
+    # What a sealed replica has committed stands in every log that can be the best one, so it may be applied here as it
+    # comes, rather than all at once while the start record waits.
+    committed = max(position(status["committed"]).seq for status in statuses.values())
     if replica.store.last != wanted:
         yield from _adopt(site, replica, credentials, best, wanted, committed)
-    return wanted
+    return wanted, committed
 
 
 def _seal(site: Site, volume_id: str, credentials: Credentials) -> Protocol_[dict[str, Any]]:
@@ -120,8 +126,7 @@ def _adopt(
         if not records:
             raise CorruptData(f"the log of {source} ends before {wanted}, which it said it has")
         replica.append(credentials.epoch, digest, at, records, committed)
-        if committed:
-            replica.apply_committed()
+        replica.apply_committed()
         reached = replica.store.position_at(at.seq + len(records))
         if reached is None:
             raise CorruptData(f"the log has no record {at.seq + len(records)}")

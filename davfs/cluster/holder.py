@@ -91,14 +91,13 @@ class Holder:
     # --- opening ----------------------------------------------------------------------------------------------------
 
     def open(self, base: Position, request_id: str) -> Protocol_[None]:
-        """Commit the start record: with it, everything adopted is committed, and the first request may be served."""
+        """Commit the start record: with it, everything adopted is committed and may be served (``serving``)."""
         for node in self.log.followers.by_node:
             yield Spawn(self.log.replicate(node), f"replicate-{node}")
         committed = yield from self._commit(lambda edits: None, request_id, (), START, base)
         if committed is None:
             self.depose("the start record was not committed in time")
             raise QuorumLost("too few volume replicas answer")
-        self.serving = True
 
     def confirm(self) -> Protocol_[None]:
         """Ask a majority whether this is still the holder, for volumes that trust no clock with their reads (section 3).

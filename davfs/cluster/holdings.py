@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from threading import Lock
 from typing import Any
@@ -16,6 +17,7 @@ from davfs.cluster import entering
 from davfs.cluster.api import Forward
 from davfs.cluster.assign import take
 from davfs.cluster.holder import Holder
+from davfs.cluster.log import Credentials
 from davfs.cluster.replicas import Replicas
 from davfs.cluster.site import Site
 from davfs.core.cluster_state import VolumeState, value_of
@@ -32,6 +34,15 @@ RECHECK_S = 0.5
 """How long a holder that just failed a forward is avoided before it is tried again, if it answers other nodes."""
 
 
+@dataclass(slots=True)
+class Opening:
+    """A grant that does not serve yet. ``since``: when its last successful grant or refresh was first sent."""
+
+    credentials: Credentials
+    digest: str
+    since: float
+
+
 class Holdings:
     """The grants of one node. Thread-safe."""
 
@@ -41,6 +52,7 @@ class Holdings:
         self._lock = Lock()
         self._holders: Mapping[str, Holder] = {}
         self._taking: set[str] = set()
+        self._opening: dict[str, Opening] = {}
         self._leader_seen = site.clock.now()
         self._changed = site.make_signal()
         self._stopped = False
@@ -145,13 +157,15 @@ class Holdings:
             return None
         try:
             replica = self._replicas.get(volume.id)
-            holder = yield from take(self._site, volume, replica)
+            holder = yield from take(self._site, volume, replica, self._granted)
+            holder.refreshed(self._opening[volume.id].since)
             with self._lock:
                 self._holders = {**self._holders, volume.id: holder}
             log.info("volume %s: held from epoch %s on", volume.name, holder.credentials.epoch)
         finally:
             with self._lock:
                 self._taking.discard(volume.id)
+                self._opening.pop(volume.id, None)
             self._changed.notify()
             self._site.applied.notify()  # requests that other nodes sent here meanwhile wait for this one to serve
         return None
@@ -218,10 +232,16 @@ class Holdings:
                     yield Spawn(self._close_claim(holder), "close-claim")
             yield from self._refresh(dict(self._holders))
 
+    def _granted(self, credentials: Credentials, digest: str, since: float) -> None:
+        """A grant whose volume is still being adopted is refreshed too: that may take longer than its time."""
+        self._opening[credentials.volume] = Opening(credentials, digest, since)
+
     def _refresh(self, holders: Mapping[str, Holder]) -> Protocol_[None]:
-        if not holders:
+        opening = {key: value for key, value in list(self._opening.items()) if key not in holders}
+        grants: list[Holder | Opening] = [*holders.values(), *opening.values()]
+        if not grants:
             return
-        held = [(h.credentials.volume, list(h.credentials.epoch), h.digest) for h in holders.values()]
+        held = [(g.credentials.volume, list(g.credentials.epoch), g.digest) for g in grants]
         first_sent = self._site.clock.now()
         try:
             result = yield Submit((self._site.request_id(), "refresh", held), self._site.timing.ttl / 2)
@@ -229,6 +249,9 @@ class Holdings:
         except DavfsError as error:
             log.info("tokens could not be refreshed: %s", error)
             return
+        for volume_id, begun in opening.items():
+            if volume_id not in refused:
+                begun.since = first_sent
         for volume_id, holder in holders.items():
             if volume_id in refused:
                 holder.depose("its token was refused")

@@ -205,8 +205,10 @@ class HolderLog:
         """Ask Raft to let a new store vote, once it holds everything that is committed (section 3: wiped replicas)."""
         if follower.node not in self.followers.configured:
             return  # a working copy never votes
-        if self._incarnations().get(follower.node) == follower.incarnation or follower.match < self.committed:
+        if self._incarnations().get(follower.node) == follower.incarnation:
             return
+        if self.committed <= self.base.seq or follower.match < self.committed:
+            return  # before the start record is committed the mark may be older than what others know to be committed
         credentials = self._credentials
         yield Submit(
             (
