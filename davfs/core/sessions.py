@@ -13,6 +13,14 @@ from davfs.core.errors import VolumeHeld
 MAX_AGENT = 200
 """Characters of a User-Agent that tell sessions apart."""
 
+_FAMILIES = {
+    "DavClnt": "Microsoft-WebDAV-MiniRedir",
+    "Microsoft-WebDAV-MiniRedir": "Microsoft-WebDAV-MiniRedir",
+    "WebDAVLib": "WebDAVFS",
+    "WebDAVFS": "WebDAVFS",
+}
+"""Windows and macOS mount with one part of their client and go on with another: they would shut themselves out."""
+
 
 class SessionKey(NamedTuple):
     """What makes a session: the account ("" without accounts), the client's address as the first node saw it, the
@@ -25,6 +33,12 @@ class SessionKey(NamedTuple):
     def __str__(self) -> str:
         who = self.principal or "somebody"
         return f"{who} from {self.address or 'an unknown address'} ({self.agent or 'no User-Agent'})"
+
+
+def agent_of(header: str) -> str:
+    """What a User-Agent says about a session: printable, bounded, the same for all parts of one client."""
+    agent = "".join(filter(str.isprintable, header))[:MAX_AGENT]
+    return _FAMILIES.get(agent.partition("/")[0].strip(), agent)
 
 
 def claim(current: SessionKey | None, wanted: SessionKey) -> SessionKey:

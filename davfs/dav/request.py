@@ -12,7 +12,7 @@ from typing import Any
 
 from davfs.cluster.api import Caller
 from davfs.core.errors import InvalidInput
-from davfs.core.sessions import MAX_AGENT, SessionKey
+from davfs.core.sessions import SessionKey, agent_of
 from davfs.dav.body import RequestBody
 from davfs.dav.dates import parse_seconds
 from davfs.dav.if_header import IfHeader, parse_if
@@ -90,8 +90,7 @@ class Request:
         """Whose request this is. The client's address is the one that the first node saw: another node's word for it
         is taken, a client's is not."""
         address = self.header("X-Davfs-Client") if self.forwarded else self.environ.get("REMOTE_ADDR")
-        agent = "".join(filter(str.isprintable, self.header("User-Agent") or ""))
-        return SessionKey(self.principal, address or "", agent[:MAX_AGENT])
+        return SessionKey(self.principal, address or "", agent_of(self.header("User-Agent") or ""))
 
     def depth(self, allowed: tuple[str, ...], default: str) -> str:
         """The Depth header in lower case; :class:`InvalidInput` if the method does not allow it."""

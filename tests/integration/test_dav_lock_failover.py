@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import threading
 import time
 from collections import Counter
@@ -32,9 +33,9 @@ def test_locks_are_there_after_the_holder_and_then_the_leader_die(make_drive: Ca
         assert client.request("MKCOL", "tree").status == 201
         assert client.put("tree/member.txt", b"1").status == 201
         tokens = {path: locked(client, path, depth=depth) for path, depth in paths.items()}
-    for victim_of in (_holder, _leader):
+    for victim_of, sign in ((_holder, signal.SIGKILL), (_leader, signal.SIGKILL), (_holder, signal.SIGTERM)):
         victim = victim_of(drive)
-        drive.kill(victim)
+        drive.kill(victim, sign)
         left = [number for number in (1, 2, 3) if number != victim]
         for number in left:
             _await_service(drive, number)

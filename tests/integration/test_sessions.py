@@ -107,7 +107,7 @@ def test_the_token_is_freed_when_no_session_and_no_lock_lives(quick: DevCluster)
         granted = lock(client, "locked.txt", agent="Carl/1.0", timeout="Second-600")
         token = granted.headers["lock-token"].strip("<>")
         quick.until("the end of the sessions", lambda: _sessions(quick, "demo") == [], LIMIT)
-        time.sleep(1.5 * IDLE)
+        time.sleep(1.25 * IDLE)
         assert quick.volume("demo")["holder"], "a DAV lock keeps the token"
         assert unlock(client, "locked.txt", token).status == 204
         quick.until("the volume to be free", lambda: quick.volume("demo")["holder"] is None, LIMIT)
@@ -143,7 +143,7 @@ def test_a_lock_and_a_slow_upload_keep_the_claim(quick: DevCluster) -> None:
     with quick.client(1, "alone") as client, quick.client(3, "alone") as other:
         quick.until("the session to enter", lambda: _entered(client, "kept.txt", "Keeper/1.0"), LIMIT)
         granted = lock(client, "kept.txt", agent="Keeper/1.0")
-        time.sleep(1.5 * IDLE)
+        time.sleep(1.25 * IDLE)
         assert _put(other, "other.txt", "Other/1.0").status == 423, "a DAV lock keeps the claim"
         token = granted.headers["lock-token"].strip("<>")
         headers = {"User-Agent": "Keeper/1.0", "Lock-Token": f"<{token}>"}
@@ -161,7 +161,7 @@ def test_a_lock_and_a_slow_upload_keep_the_claim(quick: DevCluster) -> None:
         length = {"User-Agent": "Keeper/1.0", "Content-Length": str(2 * len(block))}
         upload = threading.Thread(target=lambda: outcome.append(client.request("PUT", "slow.bin", body(), length).status))
         upload.start()
-        time.sleep(1.5 * IDLE)
+        time.sleep(1.25 * IDLE)
         refused = _put(other, "other.txt", "Other/1.0").status
         go_on.set()
         upload.join(LIMIT)

@@ -11,7 +11,7 @@ from davfs.core import locks
 from davfs.core.cluster_state import ClusterState, value_of
 from davfs.core.errors import Locked, LockTokenMismatch, NoSpace, StaleEpoch, VolumeHeld
 from davfs.core.model import DavLock, Path, VolumePolicy
-from davfs.core.sessions import SessionKey
+from davfs.core.sessions import MAX_AGENT, SessionKey, agent_of
 
 FIRST, SECOND = SessionKey("ann", "10.0.0.1", "Anna/1.0"), SessionKey("", "10.0.0.2", "")
 
@@ -137,6 +137,22 @@ def test_one_session_claims_an_exclusive_volume_and_keeps_it(raft: Raft) -> None
     raft.do("session_release", "v", raft.epoch, list(FIRST))
     raft.do("session_claim", "v", raft.epoch, list(SECOND))
     assert raft.state.volume("v").session == SECOND
+
+
+@pytest.mark.parametrize(
+    ("header", "agent"),
+    [
+        ("DavClnt", "Microsoft-WebDAV-MiniRedir"),
+        ("Microsoft-WebDAV-MiniRedir/10.0.19045", "Microsoft-WebDAV-MiniRedir"),
+        ("WebDAVLib/1.3", "WebDAVFS"),
+        ("WebDAVFS/3.0.0 (03008000) Darwin/23.1.0 (arm64)", "WebDAVFS"),
+        ("rclone/v1.75.2", "rclone/v1.75.2"),
+        ("a\tb\x81" + "x" * 500, "ab" + "x" * (MAX_AGENT - 2)),
+        ("", ""),
+    ],
+)
+def test_what_a_user_agent_says(header: str, agent: str) -> None:
+    assert agent_of(header) == agent
 
 
 def test_a_dump_holds_locks_and_claims(raft: Raft) -> None:
