@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import secrets
 
+from davfs.client.session import Session
 from davfs.cluster import files, positions
 from davfs.cluster.api import Caller
-from davfs.cluster.holder import Holder
-from davfs.cluster.threads import ThreadRuntime
 from davfs.cluster.volume import HeldContent
 from davfs.core.errors import NotFound
 from davfs.core.model import Entry
@@ -16,9 +15,8 @@ from davfs.core.model import Entry
 class File:
     """Made by ``Volume.open``. Thread-safe: each write is one operation, durable on a quorum when it returns."""
 
-    def __init__(self, runtime: ThreadRuntime, holder: Holder, inode: str) -> None:
-        self._runtime = runtime
-        self._holder = holder
+    def __init__(self, session: Session, inode: str) -> None:
+        self._session = session
         self._inode = inode
 
     @property
@@ -29,8 +27,7 @@ class File:
     @property
     def path(self) -> str:
         """Where the file stands now."""
-        self._holder.check_lease()
-        with self._holder.replica.store.view() as view:
+        with self._session.reading().replica.store.view() as view:
             return "/" + "/".join(positions.path_of(view, self._inode))
 
     @property
@@ -53,21 +50,23 @@ class File:
 
     def resize(self, size: int) -> None:
         """Cut the file off, or lengthen it with zeros."""
-        self._runtime.run(positions.resize(self._holder, self._inode, size, _caller()))
+        self._session.runtime.run(positions.resize(self._session.holder, self._inode, size, _caller()))
 
     def _write(self, position: int | None, data: bytes | bytearray | memoryview) -> int:
         kept = memoryview(bytes(data))  # a slow copy may be sent after this returns: the caller's buffer may change then
-        return self._runtime.run(positions.write_at(self._holder, self._inode, position, kept, _caller()))
+        write = positions.write_at(self._session.holder, self._inode, position, kept, _caller())
+        return self._session.runtime.run(write)
 
     def _content(self) -> HeldContent:
-        self._holder.check_lease()
-        with self._holder.replica.store.view() as view:
+        holder = self._session.reading()
+        with holder.replica.store.view() as view:
             positions.path_of(view, self._inode)
             entry = view.entry(self._inode)
             held = view.manifest(self._inode)
         if entry is None:
             raise NotFound("the file was deleted")
-        return HeldContent(self._runtime, files.OpenFile(self._holder, entry, held[1] if held is not None else None))
+        file = files.OpenFile(holder, entry, held[1] if held is not None else None)
+        return HeldContent(self._session.runtime, file)
 
 
 def _caller() -> Caller:

@@ -19,6 +19,7 @@ from davfs.client.link import Link
 from davfs.client.mirror import Mirror
 from davfs.cluster.assign import take
 from davfs.cluster.clock import BootClock, SystemRandom
+from davfs.cluster.entering import CONFIRMED
 from davfs.cluster.holder import Holder
 from davfs.cluster.log import Credentials
 from davfs.cluster.replica import Replica
@@ -124,6 +125,14 @@ class Session:
         if self._holder is None:
             raise InvalidInput("the volume was freed")
         return self._holder
+
+    def reading(self) -> Holder:
+        """The holder, for a read that begins: its lease is checked, or a majority asked if the policy wants that."""
+        holder = self.holder
+        holder.check_lease()
+        if holder.state().policy.reads == CONFIRMED:
+            self.runtime.run(holder.confirm())
+        return holder
 
     @property
     def held(self) -> bool:

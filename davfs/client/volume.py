@@ -53,23 +53,27 @@ class Volume:
         """Flush and give the volume back. The second time it does nothing."""
         self._session.free()
 
+    @property
+    def _reading(self) -> HeldVolume:
+        self._session.reading()
+        return self._held
+
     # --- the tree ---------------------------------------------------------------------------------------------------
 
     def stat(self, path: str) -> Entry:
         """What stands at a path; ``NotFound``."""
-        names = _names(path)
-        entry = self._held.lookup(names)
+        entry = self._reading.lookup(_names(path))
         if entry is None:
             raise NotFound(f"there is nothing at {path}")
         return entry
 
     def exists(self, path: str) -> bool:
         """Whether anything stands at a path."""
-        return self._held.lookup(_names(path)) is not None
+        return self._reading.lookup(_names(path)) is not None
 
     def list(self, path: str = "/") -> list[Entry]:
         """The members of a directory, sorted by name; ``NotFound``, ``NotACollection``."""
-        return self._held.children(_names(path))
+        return self._reading.children(_names(path))
 
     def mkdir(self, path: str) -> Entry:
         """Make a directory; ``AlreadyExists``, ``ParentMissing``."""
@@ -98,21 +102,19 @@ class Volume:
 
     def blocks(self, path: str) -> Iterator[memoryview]:
         """A whole file, in blocks of at most one chunk; one version, whatever happens to it meanwhile."""
-        content = self._held.open(_names(path))
+        content = self._reading.open(_names(path))
         return content.read(0, content.entry.size)
 
     def open(self, path: str, *, create: bool = False) -> File:
         """A file to be read and written at positions; ``NotFound`` unless ``create`` makes an empty one."""
         names = _names(path)
-        holder = self._session.holder
-        if create and self._held.lookup(names) is None:
+        if create and not self.exists(path):
             self.write(path, b"")
-        holder.check_lease()
-        with holder.replica.store.view() as view:
+        with self._session.reading().replica.store.view() as view:
             entry = tree.require(view, names)
         if entry.is_directory:
             raise Forbidden(f"{path} is a directory")
-        return File(self._session.runtime, holder, entry.inode)
+        return File(self._session, entry.inode)
 
 
 def _names(path: str) -> Path:

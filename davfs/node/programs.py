@@ -26,7 +26,15 @@ SHORTEST_TTL_S = 0.5
 LONGEST_TTL_S = 3600.0
 _DIGEST_LENGTH = 64
 
-VOLUME_METHODS = ("replica.seal", "replica.append", "replica.read_log", "chunk.put", "chunk.get")
+VOLUME_METHODS = (
+    "replica.seal",
+    "replica.append",
+    "replica.confirm",
+    "replica.read_log",
+    "chunk.put",
+    "chunk.get",
+    "chunk.check",
+)
 """Methods of ``cluster/service.py`` that a program may call; each checks the token that it bears."""
 
 

@@ -492,3 +492,19 @@ def test_a_program_is_no_node_on_the_other_listeners(own: DevCluster, folders: C
     plain.context = ssl.create_default_context(cafile=str(folders("two") / "ca.pem"))  # no certificate at all
     with pytest.raises(OSError, match=r"(?i)alert|certificate|handshake|reset|EOF"):
         plain.ask("GET", "/v1/cluster")
+
+
+def test_reads_that_a_majority_confirms_and_two_copies_of_each_chunk(own: DevCluster, program: Cluster) -> None:
+    """The policies of a volume hold for programs too."""
+    with remote(own.config(1)) as nodes:
+        nodes.ask("admin.volume_create", {"name": "careful", "policy": {"reads": "confirmed", "read_quorum": 2}})
+    with program.assign("careful") as held:
+        held.write("/a", b"a" * 2 * CHUNK)
+        file = held.open("/a")
+        assert file.read_at(CHUNK - 1, 2) == b"aa"
+        confirmed: list[bool] = []
+        confirm = held._session.holder.confirm
+        held._session.holder.confirm = lambda: (confirmed.append(True), confirm())[1]  # type: ignore[method-assign]
+        assert held.read("/a") == b"a" * 2 * CHUNK
+        assert held.stat("/a").size == file.size
+        assert len(confirmed) == 3
