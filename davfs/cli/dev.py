@@ -168,9 +168,10 @@ def _until_ready(
                 raise ConfigError(f"the cluster did not start within {START_LIMIT_S:.0f} s: {trouble}")
             try:
                 volumes = _make_volumes(remote, missing)
-                trouble = _unserved(configs, volumes, login)
+                # A visit would claim an exclusive volume, and shut its people out for a while.
+                trouble = _unserved(configs, [name for name, mode in volumes.items() if mode == "shared"], login)
                 if not trouble:
-                    return volumes
+                    return list(volumes)
             except InvalidInput:
                 raise
             except DavfsError as error:
@@ -181,8 +182,8 @@ def _until_ready(
         remote.close()
 
 
-def _make_volumes(remote: Any, missing: list[str]) -> list[str]:
-    """Make what is missing (and take it off the list); all volumes, once every node knows them."""
+def _make_volumes(remote: Any, missing: list[str]) -> dict[str, str]:
+    """Make what is missing (and take it off the list); all volumes with their modes, once every node knows them."""
     names = [member.name for member in remote.config.cluster.nodes]
     for name in names:
         remote.ask_node(name, "node.status", {}, timeout=2.0)
@@ -190,7 +191,7 @@ def _make_volumes(remote: Any, missing: list[str]) -> list[str]:
         with contextlib.suppress(AlreadyExists):
             remote.ask("admin.volume_create", {"name": missing[0]})
         missing.pop(0)
-    volumes = [str(volume["name"]) for volume in remote.ask("admin.volume_list", {})]
+    volumes = {str(volume["name"]): str(volume["mode"]) for volume in remote.ask("admin.volume_list", {})}
     for name in names:
         known = remote.ask_node(name, "node.status", {}, timeout=2.0)["volumes"]
         if set(known) != set(volumes):
@@ -200,9 +201,9 @@ def _make_volumes(remote: Any, missing: list[str]) -> list[str]:
 
 def _unserved(configs: Sequence[NodeConfig], volumes: Sequence[str], login: Any) -> str:
     """The first volume that a node does not serve, with what it said; "" when all do."""
-    from davfs.rpc.probe import LOGIN_WANTED, SERVED, probe
+    from davfs.rpc.probe import HELD, LOGIN_WANTED, SERVED, probe
 
-    accepted = (SERVED,) if login or configs[0].dav.anonymous else (SERVED, LOGIN_WANTED)
+    accepted = (SERVED, HELD) if login or configs[0].dav.anonymous else (SERVED, HELD, LOGIN_WANTED)
     for config in configs:
         for volume in volumes or [""]:
             url = f"{config.member.dav}/{quote(volume)}" + ("/" if volume else "")

@@ -204,6 +204,7 @@ def _summary(volume: VolumeState) -> dict[str, Any]:
         "epoch": volume.tenure.last.counter,
         "incarnation": volume.tenure.last.incarnation,
         "replicas": list(volume.replicas),
+        "mode": volume.policy.mode,
     }
 
 

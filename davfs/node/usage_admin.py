@@ -58,7 +58,8 @@ class UsageAdmin:
         for volume in self._state.volumes.values():
             lock = volume.locks.get(token)
             if lock is not None:
-                by = f"{args.get('by') or 'an administrator'} through {peer}"
+                said = "".join(filter(str.isprintable, str(args.get("by") or "")))[:100]  # one line of the log
+                by = f"{said or 'an administrator'} through {peer}"
                 request_id = str(args.get("request_id") or self._new_id())
                 value_of(self._raft.submit((request_id, "lock_break", volume.id, token, by), COMMAND_TIMEOUT))
                 row = _row(volume, lock)

@@ -8,6 +8,7 @@ import ssl
 from urllib.parse import urlsplit
 
 SERVED = 207
+HELD = 423  # by a program: the node knows the volume, and serves it when the program is done
 LOGIN_WANTED = 401
 
 

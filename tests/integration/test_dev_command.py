@@ -128,3 +128,21 @@ def test_an_unknown_key_is_an_error_that_names_it(make_drive: Callable[..., DevC
 
 def _up(cluster: DevCluster) -> dict[str, bool]:
     return {node["name"]: node["up"] for node in cluster.status()["nodes"]}
+
+
+def test_a_restart_disturbs_no_exclusive_volume(make_drive: Callable[..., DevCluster]) -> None:
+    """To see whether all is served, nobody visits a volume that the first visitor would have to itself; and a claim that
+    is left over, or a program's grant, keeps nothing from starting."""
+    drive = make_drive(options=("--session-idle", "60"))
+    drive.start()
+    assert drive.command("volume", "create", "alone", "--mode", "exclusive").returncode == 0
+    assert drive.command("volume", "create", "program").returncode == 0
+    assert drive.command("volume", "assign", "program", "--ttl", "600").returncode == 0
+    with drive.client(1, "alone") as client:
+        drive.until("the new volume", lambda: client.put("a.txt", b"a", {"User-Agent": "Mine/1.0"}).ok, 20)
+    assert drive.stop() == 0
+    drive.start()
+    with drive.client(2, "alone") as client:
+        assert client.get("a.txt", {"User-Agent": "Mine/1.0"}).body == b"a"
+        assert client.get("a.txt", {"User-Agent": "Other/1.0"}).status == 423
+    assert drive.stop() == 0
