@@ -72,9 +72,12 @@ def _repair(site: Site, volume: str, chunk: ChunkRef, bad: Sequence[str], data: 
     yield Gather(calls, lambda outcomes: True)
 
 
-def fetch_missing(site: Site, volume: str, chunk: ChunkRef) -> Protocol_[bool]:
-    """Bring a chunk that this node should have here, from any other; True if it had to be fetched."""
-    if site.node not in chunk.nodes or site.chunks.has(volume, chunk.digest):
+def fetch_missing(site: Site, volume: str, chunk: ChunkRef, even_if_there: bool = False) -> Protocol_[bool]:
+    """Bring a chunk that this node should have here, from any other; True if it had to be fetched.
+
+    ``even_if_there``: the copy that is here was found to be wrong.
+    """
+    if site.node not in chunk.nodes or (not even_if_there and site.chunks.has(volume, chunk.digest)):
         return False
     for node in read_order(site, chunk.nodes):
         if node == site.node:

@@ -178,6 +178,10 @@ class IndexView(Protocol):
         """(version, manifest) of a file, without the chunks of its segments."""
         ...
 
+    def manifests(self, after: str, limit: int) -> list[tuple[str, Manifest]]:
+        """(inode, manifest) of up to ``limit`` files whose inode follows ``after``, by inode."""
+        ...
+
     def segment(self, inode: str, number: int) -> tuple[str, str] | None:
         """(version, JSON text) of one segment."""
         ...

@@ -18,6 +18,7 @@ from davfs.cluster.expiry import Expiry
 from davfs.cluster.fetcher import Fetcher
 from davfs.cluster.gateway import Gateway
 from davfs.cluster.replicas import Replicas
+from davfs.cluster.scrub import Scrub
 from davfs.cluster.service import Service
 from davfs.cluster.site import Bounds, Site, Timing
 from davfs.cluster.threads import ThreadRuntime, ThreadSignal
@@ -25,6 +26,7 @@ from davfs.consensus.raft import RaftNode
 from davfs.core.accounts import Accounts
 from davfs.core.cluster_state import ClusterState
 from davfs.core.errors import ConfigError, DavfsError
+from davfs.core.model import MIB
 from davfs.crdt.documents import AutomergeDocuments
 from davfs.dav.application import DavApplication
 from davfs.dav.authenticator import Authenticator
@@ -111,6 +113,8 @@ class Node:
             *config.rpc.listen, self._identity, handlers, network.deliver, config.limits.rpc_threads,
             api=HttpApi(handlers, self.state), for_programs=[*VOLUME_METHODS, *self.programs.handlers()],
         )  # fmt: skip
+        limits = config.limits
+        self.scrub = Scrub(self.site, self.replicas, limits.scrub_hours * 3600.0, limits.scrub_mib_per_s * MIB)
         self.joining = Joining(config, self.client, self.runtime, self.site)
 
     def _make_site(self, directory: DataDirectory) -> Site:
@@ -176,8 +180,9 @@ class Node:
         runtime.start(self.replicas.keep(), "replicas")
         runtime.start(self.fetcher.run(), "fetch")
         runtime.start(self.expiry.run(), "expire")
+        runtime.start(self.scrub.run(), "scrub")
         runtime.start(self.gateway.keep_tokens(), "tokens")
-        for ended in (self.fetcher.stop, self.expiry.stop, self.joining.stop):
+        for ended in (self.scrub.stop, self.fetcher.stop, self.expiry.stop, self.joining.stop):
             self._stack.callback(ended)
         # Last to open and first to close: no request may find a part missing.
         self._start_dav()

@@ -125,6 +125,7 @@ class SimNode:
         )
         fetcher = Fetcher(site)
         replicas = Replicas(site, fetcher)
+        self.site, self.replicas = site, replicas
         self.holdings = Holdings(site, replicas)
         self.handlers = Service(site, replicas).handlers
         self.front = Front(site, self.holdings, VOLUME)

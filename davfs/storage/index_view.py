@@ -65,6 +65,16 @@ class SqliteIndexView:
         except ValueError as error:
             raise CorruptData(f"the manifest of {inode} is malformed: {error}") from error
 
+    def manifests(self, after: str, limit: int) -> list[tuple[str, Manifest]]:
+        """(inode, manifest) of up to ``limit`` files whose inode follows ``after``, by inode."""
+        rows = self._db.execute(
+            "SELECT inode, json FROM manifest WHERE inode > ? ORDER BY inode LIMIT ?", (after, limit)
+        )
+        try:
+            return [(inode, values.decode_manifest(json)) for inode, json in rows]
+        except ValueError as error:
+            raise CorruptData(f"a manifest after {after!r} is malformed: {error}") from error
+
     def segment(self, inode: str, number: int) -> tuple[str, str] | None:
         """(version, JSON text) of one segment."""
         row = self._db.execute(

@@ -453,3 +453,14 @@ def test_a_refused_append_keeps_no_chunk(store):
     with pytest.raises(ValueError, match="cannot follow"):
         store.append([(at(7), encode(record(7)))], None, [(digest, b"small")])
     assert not store.has_chunk(digest)
+
+
+def test_manifests_are_paged_by_inode(store):
+    history = History(store)
+    for inode in ("3", "1", "2"):
+        manifest = Manifest(0, 5, "e" + inode, 4096)
+        history.do((keys.make(keys.MANIFEST, inode, history.next_version), values.encode_manifest(manifest)))
+    with store.view() as view:
+        assert [(inode, m.etag) for inode, m in view.manifests("", 2)] == [("1", "e1"), ("2", "e2")]
+        assert [inode for inode, _ in view.manifests("2", 2)] == ["3"]
+        assert view.manifests("3", 2) == []

@@ -1,0 +1,68 @@
+"""The scrub over the simulated cluster: lost and rotten copies are found and repaired (invariant 7)."""
+
+import pytest
+
+from davfs.cluster.scrub import Findings, Scrub
+from davfs.sim.cluster import VOLUME_ID
+from tests.simulation.test_directed import Stage
+
+
+class Scrubbed(Stage):
+    """A calm cluster with some files, each with a copy on every node."""
+
+    def __init__(self) -> None:
+        super().__init__(3)
+        self.digests: set[str] = set()
+        for number in range(3):
+            body = bytes([65 + number]) * 100
+            assert self.ask("node-1", ("put", (f"f{number}",), body)).outcome == ("ok", True)
+        self.loop.run_until(lambda: False, 5)
+        self.chunks = self.cluster.nodes["node-2"].chunks
+        self.digests = {digest for volume, digest in self.chunks.list() if volume == VOLUME_ID}
+        assert self.digests
+
+    def scrub(self, verify: bool) -> Findings:
+        node = self.cluster.nodes["node-2"]
+        found: list[Findings] = []
+
+        def work():
+            replica = node.replicas.get(VOLUME_ID)
+            found.append((yield from Scrub(node.site, node.replicas).volume(VOLUME_ID, replica.store, verify)))
+
+        assert node.process is not None
+        node.process.start(work(), "scrub")
+        assert self.loop.run_until(lambda: bool(found), 600)
+        return found[0]
+
+
+@pytest.mark.parametrize("verify", [False, True])
+def test_nothing_is_found_where_nothing_is_wrong(verify: bool) -> None:
+    stage = Scrubbed()
+    found = stage.scrub(verify)
+    assert (found.bad, found.repaired) == (0, 0)
+    assert found.copies >= len(stage.digests)
+
+
+@pytest.mark.parametrize("verify", [False, True])
+def test_a_lost_copy_is_fetched(verify: bool) -> None:
+    stage = Scrubbed()
+    lost = sorted(stage.digests)[0]
+    stage.chunks.lose(VOLUME_ID, lost)
+    found = stage.scrub(verify)
+    assert found.bad == found.repaired >= 1
+    assert stage.chunks.has(VOLUME_ID, lost)
+
+
+def test_a_rotten_copy_is_repaired() -> None:
+    stage = Scrubbed()
+    rotten = sorted(stage.digests)[0]
+    stage.chunks.damage(VOLUME_ID, rotten)
+    found = stage.scrub(verify=True)
+    assert found.bad == found.repaired >= 1
+    assert len(stage.chunks.get(VOLUME_ID, rotten)) > 0
+
+
+def test_a_look_alone_does_not_see_rot() -> None:
+    stage = Scrubbed()
+    stage.chunks.damage(VOLUME_ID, sorted(stage.digests)[0])
+    assert stage.scrub(verify=False).bad == 0
