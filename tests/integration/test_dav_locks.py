@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -253,3 +253,39 @@ def test_an_administrator_lists_and_breaks_locks(drive: DevCluster, clients: lis
     assert (again.returncode, "there is no lock" in again.stderr) == (1, True)
     logs = [(drive.directory / f"node-{number}" / "log").read_text(errors="replace") for number in NODES]
     assert any("lock broken by" in text and token in text for text in logs)
+
+
+def test_a_whole_volume_is_locked(drive: DevCluster) -> None:
+    with drive.client(1, "second") as one, drive.client(2, "second") as two:
+        assert one.put("there.txt", b"1").ok
+        token = locked(one, "", depth="infinity")
+        assert two.put("there.txt", b"2").status == 423
+        assert two.put("new.txt", b"2").status == 423
+        assert two.request("MKCOL", "new").status == 423
+        headers = {"If": f"</second/> (<{token}>)"}
+        assert two.request("PUT", "there.txt", b"3", headers).status == 204
+        assert two.request("MKCOL", "new", None, headers).status == 201
+        assert two.request("DELETE", "new", None, headers).status == 204
+        assert unlock(two, "", token).status == 204
+        assert two.put("there.txt", b"4").status == 204
+
+
+def test_a_token_counts_for_its_account_alone(make_drive: Callable[..., DevCluster]) -> None:
+    """Lockdiscovery shows tokens to everybody who may read: they are no secrets (RFC 4918, 6.4)."""
+    drive = make_drive(users=("ann:secret", "ben:hidden"))
+    drive.start()
+    with drive.client(1, user="ann:secret") as ann, drive.client(2, user="ben:hidden") as ben:
+        assert ann.put("hers.txt", b"1").status == 201
+        token = locked(ann, "hers.txt")
+        (seen,) = discover(ben, "hers.txt")
+        assert seen.token == token
+        assert ben.request("PUT", "hers.txt", b"2", submit(ben, "hers.txt", token)).status == 423
+        assert refresh(ben, "hers.txt", token, "Second-5").status == 403
+        assert ben.request("DELETE", "hers.txt", None, submit(ben, "hers.txt", token)).status == 423
+        assert ann.request("PUT", "hers.txt", b"3", submit(ann, "hers.txt", token)).status == 204
+        assert "ann" in drive.command("lock", "list").stdout
+        assert unlock(ann, "hers.txt", token).status == 204
+        assert ben.put("hers.txt", b"4").status == 204
+        accounts = {row["account"] for row in json.loads(drive.command("session", "list", "--json").stdout)}
+        assert {"ann", "ben"} <= accounts
+    assert drive.stop() == 0
