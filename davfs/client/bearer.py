@@ -32,7 +32,7 @@ class Bearer:
         proof = self.credentials.wire() if self.credentials is not None else {}
         if method == "chunk.get" and (kept := self._kept.get(args["digest"])) is not None:
             return {}, kept
-        value, answer = self._link.client.call(node, method, {**args, **proof}, blob, timeout=timeout)
+        value, answer = self._link.call(node, method, {**args, **proof}, blob, timeout=timeout)
         if method == "chunk.get":
             self._kept.put(args["digest"], answer)
         elif method == "chunk.put":

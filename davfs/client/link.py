@@ -11,8 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from davfs.client.profile import Profile
-from davfs.core.errors import NotFound, Unavailable
+from davfs.core.errors import CallTimeout, DavfsError, NotFound, Unavailable
 from davfs.rpc.client import RpcClient
+
+SILENT_S = 5.0
+"""How long a node that did not answer in time is asked last, unless it answers meanwhile (the log asks it all the time)."""
 
 
 class Link:
@@ -22,15 +25,31 @@ class Link:
         self.name = profile.identity.name
         self._addresses = dict(profile.nodes)
         self._order = list(profile.nodes)
-        self.client = RpcClient(profile.identity, self._resolve)
+        self._silent: dict[str, float] = {}  # node -> until when
+        self._client = RpcClient(profile.identity, self._resolve)
 
     def close(self) -> None:
         """Close the connections."""
-        self.client.close()
+        self._client.close()
 
     def up(self, node: str) -> bool:
         """Whether a node answers, as far as is known."""
-        return self.client.up(node)
+        return self._client.up(node) and time.monotonic() >= self._silent.get(node, 0.0)
+
+    def call(
+        self, node: str, method: str, args: Mapping[str, Any], blob: bytes | memoryview = b"", *, timeout: float
+    ) -> tuple[Any, bytes]:
+        """One request to one node (see ``rpc.client``)."""
+        try:
+            answer = self._client.call(node, method, args, blob, timeout=timeout)
+        except CallTimeout:
+            self._silent[node] = time.monotonic() + SILENT_S
+            raise
+        except DavfsError:
+            self._silent.pop(node, None)
+            raise
+        self._silent.pop(node, None)
+        return answer
 
     def ask(self, method: str, args: Mapping[str, Any], timeout: float) -> dict[str, Any]:
         """The answer of the first node that can give one, within ``timeout`` seconds. A refusal is an answer.
@@ -48,7 +67,7 @@ class Link:
                 if left <= 0:
                     raise Unavailable("no node could answer. " + "; ".join(f"{n}: {t}" for n, t in troubles.items()))
                 try:
-                    value, _ = self.client.call(node, method, args, timeout=min(left, patience))
+                    value, _ = self.call(node, method, args, timeout=min(left, patience))
                 except Unavailable as error:
                     troubles[node] = error.message
                     continue

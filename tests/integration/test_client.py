@@ -342,6 +342,27 @@ def test_a_node_that_dies_meanwhile_is_done_without(own: DevCluster, volume: str
             own.until("node 3 is back", lambda: own.status(3)["leader"], 30)
 
 
+def test_a_node_that_hangs_is_waited_for_once(own: DevCluster, volume: str, program: Cluster) -> None:
+    """SIGSTOP: connections stand, nobody answers. The token is refreshed, chunks are written and read all the same."""
+    with program.assign(volume) as held:
+        held.write("/old", b"o" * 12 * CHUNK)
+        held._session._bearer._kept._chunks.clear()
+        os.kill(own.pid(2), signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            held.write("/new", b"n" * 12 * CHUNK)
+            wrote = time.monotonic()
+            assert held.read("/old") == b"o" * 12 * CHUNK
+            read = time.monotonic()
+            print(f"12 chunks beside a hanging node: written in {wrote - began:.1f} s, read in {read - wrote:.1f} s")
+            time.sleep(max(0.0, began + 6.0 - time.monotonic()))  # longer than the ttl
+            held.write("/newer", b"n")
+            assert held.held
+        finally:
+            os.kill(own.pid(2), signal.SIGCONT)
+        assert held.read("/new") == b"n" * 12 * CHUNK
+
+
 def test_tokens_that_are_no_good_are_told_apart(volume: str, program: Cluster, folders: Callable[[str], Path]) -> None:
     link = program._link
 
@@ -358,10 +379,10 @@ def test_tokens_that_are_no_good_are_told_apart(volume: str, program: Cluster, f
         refresh([epoch[0], epoch[1] + 1], token)
     for proof in ({"epoch": epoch, "token": bytes(32)}, {"epoch": [9, 9], "token": token}, {}):
         with pytest.raises((TokenRefused, TokenUnknown, InvalidInput)):
-            link.client.call("node-1", "chunk.get", {"volume": volume_id, "digest": "0" * 64, **proof})
+            link.call("node-1", "chunk.get", {"volume": volume_id, "digest": "0" * 64, **proof}, timeout=5.0)
     for method in ("admin.status", "node.meet", "node.status", "admin.volume_delete"):
         with pytest.raises(DavfsError) as refused:
-            link.client.call("node-1", method, {"name": volume})
+            link.call("node-1", method, {"name": volume}, timeout=5.0)
         assert refused.value.code == "forbidden"
     held.free()
     with pytest.raises(TokenFreed):
