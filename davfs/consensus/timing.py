@@ -13,8 +13,8 @@ class RaftTiming:
     tick: float = 0.05
     """The longest wait between two looks at the clock; work wakes the tick thread at once."""
     heartbeat: float = 0.1
-    election_min: float = 0.35
-    election_max: float = 0.7
+    election_min: float = 0.45
+    election_max: float = 0.8
     step_down: float = 1.0
     """A leader that hears no majority for so long stops being one."""
     silence: float = 1.0

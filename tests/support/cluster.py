@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -139,13 +139,14 @@ class DevCluster:
         self.until(f"the end of node {number}", lambda: not _runs(pid), 20)
         return moment
 
-    def serve(self, number: int) -> subprocess.Popen[bytes]:
-        """Bring a node back by hand: ``davfs serve --config ...``; returns at once."""
+    def serve(self, number: int, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Bring a node back by hand: ``davfs serve --config ...``; returns at once. ``environment``: what is set besides."""
         log = self.log.with_name(f"{self.directory.name}.node-{number}.log")
         with log.open("ab") as stream:
             child = subprocess.Popen(
                 [str(DAVFS), "serve", "--config", str(self.config(number))],
                 stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True,
+                env={**os.environ, **(environment or {})},
             )  # fmt: skip
         self._by_hand.append(child)
         return child

@@ -16,7 +16,7 @@ from tests.support.tools import full_size
 TTL = 5.0 if full_size() else 2.0
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def cluster() -> Iterator[DevCluster]:
     """Three nodes, volumes demo and second, token ttl TTL seconds."""
     directory = Path(tempfile.mkdtemp(prefix="davfs-fencing-"))
