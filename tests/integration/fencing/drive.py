@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from http.client import HTTPException
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,12 @@ class Counter(threading.Thread):
     def first_after(self, moment: float) -> float | None:
         """Seconds from ``moment`` to the end of the first acknowledged PUT that began after it."""
         return next((ended - moment for began, ended in list(self.acknowledged) if began > moment), None)
+
+    def longest_gap(self, began: float, ended: float | None = None) -> float:
+        """Seconds between two acknowledgements, from ``began`` on (to the last one, if there is no ``ended``)."""
+        moments = [at for _, at in self.acknowledged if at > began and (ended is None or at < ended)]
+        moments = [began, *moments, *([] if ended is None else [ended])]
+        return max(later - earlier for earlier, later in pairwise(moments))
 
     def finish(self) -> None:
         self._ended.set()

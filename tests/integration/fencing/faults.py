@@ -19,10 +19,12 @@ from tests.support.cluster import DevCluster
 @dataclass(frozen=True)
 class Takeover:
     """Seconds from the fault to the end of the first acknowledged PUT that began after it: through any node left, and
-    through each of them. ``failed_twice``: requests whose one retry failed too."""
+    through each of them. ``gap``: the longest that any node left went without an acknowledgement (a holder that is told to
+    stop goes on for a moment, so that the first write says little). ``failed_twice``: requests whose one retry failed too."""
 
     first: float
     every: float
+    gap: float
     failed: list[str]
     failed_twice: list[str]
     acknowledged: int
@@ -63,7 +65,7 @@ def strike(cluster: DevCluster, holder: int, sign: signal.Signals, limit: float)
     left = others(cluster, holder)
     label = f"{sign.name.lower()}-{time.monotonic_ns()}"
     counters = {number: Counter(cluster, [number], f"{label}-{number}") for number in left}
-    roaming = Counter(cluster, [holder, *left], f"{label}-roaming", timeout=8.0 if sign == signal.SIGSTOP else 30.0)
+    roaming = Counter(cluster, [holder, *left], f"{label}-roaming", timeout=5.0 if sign == signal.SIGSTOP else 30.0)
     everyone = [*counters.values(), roaming]
     for counter in everyone:
         counter.start()
@@ -83,6 +85,9 @@ def strike(cluster: DevCluster, holder: int, sign: signal.Signals, limit: float)
             lambda: all(counter.first_after(moment) for counter in counters.values()),
             limit,
         )
+        if sign == signal.SIGTERM:
+            cluster.until("the end of the holder", lambda: cluster.living_pid(holder) is None, 20)
+            time.sleep(0.5)
         for looker in lookers:
             looker.join(30)
     finally:
@@ -96,6 +101,7 @@ def strike(cluster: DevCluster, holder: int, sign: signal.Signals, limit: float)
     return Takeover(
         min(times),
         max(times),
+        max(counter.longest_gap(moment) for counter in counters.values()),
         [text for counter in everyone for text in counter.failed],
         [text for counter in everyone for text in counter.failed_twice],
         sum(len(counter.acknowledged) for counter in everyone),

@@ -21,10 +21,11 @@ from tests.support.cluster import DevCluster
 
 
 def show(label: str, rounds: list[Takeover], bound: str) -> None:
-    first, every = [r.first for r in rounds], [r.every for r in rounds]
+    first, every, gaps = [r.first for r in rounds], [r.every for r in rounds], [r.gap for r in rounds]
     print(
         f"{label}: first write median {statistics.median(first):.2f} s, worst {max(first):.2f} s; through every node "
-        f"median {statistics.median(every):.2f} s, worst {max(every):.2f} s ({len(rounds)} rounds, wanted {bound}; "
+        f"median {statistics.median(every):.2f} s, worst {max(every):.2f} s; longest time without median "
+        f"{statistics.median(gaps):.2f} s, worst {max(gaps):.2f} s ({len(rounds)} rounds, wanted {bound}; "
         f"{sum(r.acknowledged for r in rounds)} writes acknowledged, {sum(len(r.failed) for r in rounds)} requests failed, "
         f"{sum(len(r.failed_twice) for r in rounds)} also when tried again)",
         flush=True,

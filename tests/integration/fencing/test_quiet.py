@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from http.client import HTTPException
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -117,7 +116,7 @@ def test_one_of_five_paused_or_slow_stops_nobody(five: DevCluster) -> None:
             counter.finish()
             assert not counter.failed, counter.failed[:3]
             counter.judge(left[0])
-        gap = max(_longest_gap(counter, began, ended) for counter in counters)
+        gap = max(counter.longest_gap(began, ended) for counter in counters)
         what = "slow" if slow else "paused"
         role = "leads Raft" if victim == leader else "keeps a replica"
         print(f"a node that {role} was {what} for {PAUSE_S:g} s: longest time without an acknowledgement {gap:.2f} s")
@@ -143,9 +142,3 @@ def _limp(pid: int, seconds: float) -> None:
                 time.sleep(0.05)
         finally:
             os.kill(pid, signal.SIGCONT)
-
-
-def _longest_gap(counter: Counter, began: float, ended: float) -> float:
-    """Seconds between two acknowledgements inside a stretch of time."""
-    moments = [began, *(at for _, at in counter.acknowledged if began < at < ended), ended]
-    return max(later - earlier for earlier, later in pairwise(moments))
