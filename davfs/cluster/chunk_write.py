@@ -73,12 +73,14 @@ class Upload:
         """
         number = len(self._writes) if number is None else number
         chosen, _ = targets(self._site, self._policy, self._credentials.volume, self._inode, number, before)
-        write = ChunkWrite(number, digest_of(data), len(data), data, chosen, set(chosen))
+        # A node that does not answer is named in the manifest all the same and fetches its copy when it is back; if it
+        # is back sooner and another fails, it is asked after all.
+        answering = [node for node in chosen if self._site.up(node)]
+        asked = answering if len(answering) >= self._policy.write_quorum else chosen
+        write = ChunkWrite(number, digest_of(data), len(data), data, chosen, set(asked))
         self._writes.append(write)
         self._open.append(write)
-        # A node that does not answer is named in the manifest all the same and fetches its copy when it is back.
-        answering = [node for node in chosen if self._site.up(node)]
-        yield from self._send(write, answering if len(answering) >= self._policy.write_quorum else chosen)
+        yield from self._send(write, asked)
         yield from self._settle(self._site.bounds.window - 1, LINGERING)
 
     def finish(self) -> Protocol_[tuple[ChunkRef, ...]]:

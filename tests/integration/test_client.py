@@ -339,7 +339,7 @@ def test_a_node_that_dies_meanwhile_is_done_without(own: DevCluster, volume: str
             assert held.read("/g") == b"g" * 2 * CHUNK
         finally:
             own.serve(3)
-            own.until("node 3 is back", lambda: own.status(3)["leader"], 30)
+            own.until("node 3 is back", lambda: all(node["up"] for node in own.status()["nodes"]), 30)
 
 
 def test_a_node_that_hangs_is_waited_for_once(own: DevCluster, volume: str, program: Cluster) -> None:
