@@ -11,7 +11,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +19,9 @@ from pysyncobj import SyncObj, SyncObjConf
 from pysyncobj.config import FAIL_REASON
 from pysyncobj.node import Node
 
-from davfs.consensus import receiver
+from davfs.consensus import membership, receiver
 from davfs.consensus.journal import DurableJournal
+from davfs.consensus.membership import Change, Members
 from davfs.consensus.prevote import Canvass, approves
 from davfs.consensus.receiver import Message
 from davfs.consensus.snapshots import Assembly, Parcel, Snapshots
@@ -30,7 +31,7 @@ from davfs.core.errors import CorruptData
 
 REGULAR = b"\0"
 NO_OP = b"\1"
-"""The first byte of an entry. PySyncObj's other kinds (membership, code version) are pickles and never applied here."""
+"""The first byte of an entry; ``membership.CONFIG`` is another. PySyncObj's other kinds are pickles and never applied here."""
 
 _LEADER = 2
 Done = Callable[[Any, int], None]
@@ -51,16 +52,26 @@ class Callbacks:
 
 
 class Engine(SyncObj):
-    """One Raft member. Commands are opaque bytes."""
+    """One Raft member. Commands are opaque bytes. ``founders``: the voters until the log names others (membership.py)."""
 
     def __init__(
-        self, name: str, journal: DurableJournal, transport: FrameTransport, callbacks: Callbacks, timing: RaftTiming
+        self,
+        name: str,
+        founders: Iterable[str],
+        journal: DurableJournal,
+        transport: FrameTransport,
+        callbacks: Callbacks,
+        timing: RaftTiming,
     ) -> None:
+        self.name = name
+        self._founders = membership.members(set(founders))
+        self._active: Members | None = None
         self._journal = journal
         self._transport = transport
         self._callbacks = callbacks
         self._timing = timing
         self._snapshots = Snapshots(journal, callbacks.dump)
+        self._is_voter = False
         self._assembly = Assembly()
         self._votes: set[tuple[str, int]] = set()
         self._canvass = Canvass(len(transport.nodes) + 1)
@@ -86,15 +97,16 @@ class Engine(SyncObj):
             commandsWaitLeader=False,
             commandsQueueSize=10_000,
             useFork=False,
-            dynamicMembershipChange=False,
+            dynamicMembershipChange=True,  # with the methods below in place of its own
             onStateChanged=self._on_state_changed,
         )
         super().__init__(Node(name), transport.nodes, conf=conf, nodeClass=Node, transport=transport)
         if journal.snapshot is not None:
-            callbacks.load(journal.snapshot.data)
+            callbacks.load(membership.state_in(journal.snapshot.data))
             self._SyncObj__raftLastApplied = journal.snapshot.index
         transport.on_loss = self._on_loss
         transport.attach(self._poller)
+        self._follow_membership()
         self.addOnTickCallback(transport.on_tick)
         # Right before the wait for answers: the leader's own fsync overlaps the followers'.
         self.addOnTickCallback(journal.flush)
@@ -118,6 +130,54 @@ class Engine(SyncObj):
     def _SyncObj__serializer(self, value: object) -> None:
         """PySyncObj's own snapshot is not one transaction with the journal."""
 
+    # --- membership -------------------------------------------------------------------------------------------------
+
+    @property
+    def members(self) -> Members:
+        """Voters and learners as this member's log has them: in force, committed or not."""
+        return self._active or self._founders
+
+    def _SyncObj__parseChangeClusterRequest(self, command: bytes) -> Change | None:
+        """Instead of unpickling. What PySyncObj then does with it is below."""
+        return membership.decode(command)
+
+    def _SyncObj__changeCluster(self, change: Change) -> bool:
+        """Whether this leader appends a change. Only when all before it is committed, and something of its own term:
+        or the change of a deposed leader could meet that of another one (Ongaro's correction of 2015)."""
+        committed = self._SyncObj__raftCommitIndex
+        if committed < max(self._journal.last_change, self._SyncObj__noopIDx):
+            return False
+        matches = self._SyncObj__raftMatchIndex
+        behind = {node.id: committed - matches.get(node, 0) for node in self._SyncObj__readonlyNodes}
+        now = self._journal.members() or self._founders
+        return membership.objection(change, now, self.name, behind) == ""
+
+    def _SyncObj__doChangeCluster(self, change: Change, reverse: bool = False) -> bool:
+        """The log itself says who is a member, when it has grown and when it was cut."""
+        return True
+
+    def _follow_membership(self) -> None:
+        """Take on the membership that the log has now."""
+        members = self._journal.members() or self._founders
+        if members == self._active:
+            return
+        self._active = members
+        self._is_voter = self.name in members.voters
+        others = [name for name in members.everyone if name != self.name]
+        if others != self._transport.peers:
+            self._transport.set_peers(others)
+        known = {node.id: node for node in self._transport.nodes}
+        self._SyncObj__otherNodes = {known[name] for name in members.voters if name != self.name}
+        self._SyncObj__readonlyNodes = {known[name] for name in members.learners if name != self.name}
+        for node in known.values():
+            self._SyncObj__raftNextIndex.setdefault(node, self._journal.last.index + 1)
+            self._SyncObj__raftMatchIndex.setdefault(node, 0)
+            self._SyncObj__lastResponseTime.setdefault(node, time.monotonic())
+        for table in (self._SyncObj__raftNextIndex, self._SyncObj__raftMatchIndex, self._SyncObj__lastResponseTime):
+            for node in [node for node in table if node.id not in known]:
+                del table[node]
+        self._canvass = Canvass(len(members.voters))
+
     # --- for RaftNode -----------------------------------------------------------------------------------------------
 
     def propose(self, kind: bytes, command: bytes, done: Done) -> None:
@@ -129,7 +189,9 @@ class Engine(SyncObj):
     def tick(self) -> None:
         """One turn of the loop, including a wait of at most ``timing.tick`` for something to do."""
         now = time.monotonic()
-        if now - self._ticked_at > self._timing.election_min / 2:
+        if not self._is_voter:  # a learner, or removed: it asks for nobody's vote
+            self._SyncObj__raftElectionDeadline = now + self._election_delay()
+        elif now - self._ticked_at > self._timing.election_min / 2:
             # This process was paused or starved: others may have been heard of but not yet handled. Look first.
             self._SyncObj__raftElectionDeadline = now + self._election_delay()
         elif self._election_is_due(now):
@@ -172,6 +234,7 @@ class Engine(SyncObj):
             super()._checkCommandsToApply()
         finally:
             self._gathering = False
+        self._follow_membership()
         if self._send_due:
             self._SyncObj__sendAppendEntries()
 
@@ -200,7 +263,7 @@ class Engine(SyncObj):
         """Whether PySyncObj would start an election now that nobody has agreed to yet."""
         deadline = self._SyncObj__raftElectionDeadline
         # 0: a majority agreed, or the leader hands over.
-        return 0 < deadline < now and not self._isLeader() and bool(self._transport.nodes)
+        return 0 < deadline < now and not self._isLeader() and bool(self._SyncObj__otherNodes)
 
     def _ask_for_election(self, now: float) -> None:
         self._SyncObj__raftElectionDeadline = now + self._election_delay()
@@ -211,7 +274,7 @@ class Engine(SyncObj):
             "last_log_index": last.index,
             "last_log_term": last.term,
         }
-        for node in self._transport.nodes:
+        for node in self._SyncObj__otherNodes:
             self._transport.send(node, question)
 
     def _on_pre_vote(self, node: Node, message: Message) -> None:
@@ -226,6 +289,8 @@ class Engine(SyncObj):
             self._transport.send(node, {"type": "pre_vote_response", "round": message["round"]})
 
     def _on_pre_vote_response(self, node: Node, message: Message) -> None:
+        if node not in self._SyncObj__otherNodes:
+            return
         if self._canvass.approve(node.id, message["round"]) and not self._isLeader():
             self._SyncObj__raftElectionDeadline = 0
 
@@ -249,6 +314,7 @@ class Engine(SyncObj):
             SyncObj._SyncObj__onMessageReceived(self, node, admitted)
         finally:
             self._journal.keep_tail = False
+            self._follow_membership()
         if message["type"] == "next_node_idx" and message["success"] and self._isLeader():
             # PySyncObj lets an acknowledgement take the next index back, and sends what is on its way already again.
             self._SyncObj__raftNextIndex[node] = max(next_before, self._SyncObj__raftNextIndex[node])
@@ -269,7 +335,9 @@ class Engine(SyncObj):
         )
 
     def _admit_vote(self, node: Node, message: Message) -> Message | None:
-        """A vote counts once for each node and term."""
+        """A vote counts once for each node and term, and only a voter's."""
+        if node not in self._SyncObj__otherNodes:
+            return None
         term = self._SyncObj__raftCurrentTerm
         vote = (node.id, message["term"])
         if message["term"] != term or vote in self._votes:
@@ -316,7 +384,7 @@ class Engine(SyncObj):
         return receiver.heartbeat(message, self._journal, parcel.last.index, self._SyncObj__raftCommitIndex)
 
     def _install(self, parcel: Parcel) -> None:
-        self._callbacks.load(parcel.snapshot.data)
+        self._callbacks.load(membership.state_in(parcel.snapshot.data))
         self._journal.install(*parcel)
         index = parcel.last.index
         self._SyncObj__raftLastApplied = self._SyncObj__raftCommitIndex = index

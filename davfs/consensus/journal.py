@@ -7,10 +7,13 @@ become one transaction, and a burst of commands costs one fsync. May import pysy
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pysyncobj.journal import Journal
 
+from davfs.consensus import membership
+from davfs.consensus.membership import Change, Members
 from davfs.core.ports import JournalStore
 from davfs.core.raft_log import LogChange, LogEntry, LogSnapshot
 
@@ -26,6 +29,7 @@ class DurableJournal(Journal):
         self.keep_tail = False
         """While true, a cut does nothing: the engine has checked that what follows does not conflict (Raft, 5.3)."""
         self._entries = list(image.entries)
+        self._changes = _changes(self._entries)
         self._hard = image.hard
         if self._entries:
             floor = image.snapshot.index if image.snapshot else 1
@@ -40,6 +44,8 @@ class DurableJournal(Journal):
 
     def add(self, command: bytes, idx: int, term: int) -> None:
         self._entries.append(LogEntry(command, idx, term))
+        if (change := membership.decode(command)) is not None:
+            self._changes.append((idx, change))
         self._touch(idx)
 
     def clear(self) -> None:
@@ -48,7 +54,9 @@ class DurableJournal(Journal):
     def deleteEntriesFrom(self, entryFrom: int) -> None:
         if self.keep_tail or entryFrom >= len(self._entries):
             return
-        self._touch(self._entries[entryFrom].index)
+        cut = self._entries[entryFrom].index
+        self._touch(cut)
+        self._changes = [(index, change) for index, change in self._changes if index < cut]
         del self._entries[entryFrom:]
 
     def deleteEntriesTo(self, entryTo: int) -> None:
@@ -56,6 +64,7 @@ class DurableJournal(Journal):
         if self._staged is None:
             return
         del self._entries[:entryTo]
+        self._changes = [(index, change) for index, change in self._changes if index > self._staged.index]
         self.snapshot, self._staged, self._compacted = self._staged, None, True
         self.flush()
 
@@ -102,6 +111,18 @@ class DurableJournal(Journal):
         position = index - self._entries[0].index
         return self._entries[position].term if 0 <= position < len(self._entries) else None
 
+    @property
+    def last_change(self) -> int:
+        """The index of the last change of the membership that is in the log; 0 without one."""
+        return self._changes[-1][0] if self._changes else 0
+
+    def members(self, index: int | None = None) -> Members | None:
+        """The membership as the log has it at its end, or after the entry ``index``; None if it never named one."""
+        for at, change in reversed(self._changes):
+            if index is None or at <= index:
+                return change.after
+        return membership.known_in(self.snapshot.data) if self.snapshot is not None else None
+
     def stage(self, snapshot: LogSnapshot) -> None:
         """A snapshot of the state machine that replaces the current one with the next ``deleteEntriesTo``."""
         self._staged = snapshot
@@ -116,6 +137,7 @@ class DurableJournal(Journal):
         if self.term_at(last.index) == last.term:
             tail = self._entries[last.index - self._entries[0].index + 1 :]
         self._entries = [before, last, *tail]
+        self._changes = [(index, change) for index, change in _changes(tail) if index > snapshot.index]
         self.snapshot, self._staged, self._compacted = snapshot, None, True
         self._dirty_from = 0
 
@@ -141,3 +163,8 @@ class DurableJournal(Journal):
 
     def _touch(self, index: int) -> None:
         self._dirty_from = index if self._dirty_from is None else min(self._dirty_from, index)
+
+
+def _changes(entries: Sequence[LogEntry]) -> list[tuple[int, Change]]:
+    decoded = ((entry.index, membership.decode(entry.command)) for entry in entries)
+    return [(index, change) for index, change in decoded if change is not None]

@@ -16,9 +16,10 @@ from typing import Any, TypeVar
 
 from pysyncobj.config import FAIL_REASON
 
-from davfs.consensus import wire
+from davfs.consensus import membership, wire
 from davfs.consensus.engine import NO_OP, REGULAR, Callbacks, Engine
 from davfs.consensus.journal import DurableJournal
+from davfs.consensus.membership import Change, Members
 from davfs.consensus.timing import RaftTiming
 from davfs.consensus.transport import FrameTransport
 from davfs.core.errors import ConsensusUnavailable, CorruptData, DavfsError, InvalidInput, StorePoisoned
@@ -47,7 +48,10 @@ class _Attempt:
 
 
 class RaftNode:
-    """A voting member of the cluster ``voters`` (its own name may be among them), with its replica of ``machine``.
+    """A member of the cluster, with its replica of ``machine``.
+
+    ``voters``: who votes until the log says otherwise. Without its own name this member begins as a learner: it follows the
+    log, and votes once the log names it (``reconfigure``).
 
     Takes ownership of ``store`` and ``network`` and closes both. The constructor loads the machine from the last snapshot and
     starts; committed entries follow as soon as a leader is known.
@@ -72,17 +76,18 @@ class RaftNode:
         self._requests: deque[Callable[[], None]] = deque()
         self._stop = threading.Event()
         self._fatal: DavfsError | None = None
-        peers = sorted(set(voters) - {name})
+        founders = sorted(set(voters))
+        peers = [voter for voter in founders if voter != name]
         journal = DurableJournal(store)
         self._transport = FrameTransport(peers, journal.boot, network, self._timing, journal.flush)
         callbacks = Callbacks(self._apply, machine.dump, self._load, self._applied, self._leadership)
         try:
-            self._engine = Engine(name, journal, self._transport, callbacks, self._timing)
+            self._engine = Engine(name, founders, journal, self._transport, callbacks, self._timing)
         except BaseException:  # a snapshot of a newer davfs, for one
             self._transport.destroy()
             store.close()
             raise
-        network.set_peers(peers)
+        network.set_peers(self._transport.peers)
         network.start(self._transport.deliver)
         self._thread = threading.Thread(target=self._run, name=f"raft-{name}", daemon=True)
         self._thread.start()
@@ -106,6 +111,27 @@ class RaftNode:
     def barrier(self, timeout: float) -> None:
         """Wait until the machine here is at least as new as anything committed before the call."""
         self._replicate(NO_OP, b"", timeout)
+
+    def reconfigure(self, before: Members, after: Members, timeout: float) -> bool:
+        """As the leader, put ``after`` in the place of the membership ``before``: one voter more or less, or learners.
+
+        False: it was refused (not the leader, the one before it not committed yet, a learner not caught up): look again,
+        later. True: it is committed. :class:`ConsensusUnavailable`: unknown.
+        """
+        if not self.is_leader:
+            return False
+        attempt = _Attempt()
+        self._engine.propose(membership.CONFIG, membership.encode(Change(before, after)), attempt.done)
+        attempt.ended.wait(timeout)
+        self._check()
+        if not attempt.ended.is_set():
+            raise ConsensusUnavailable(f"Raft did not confirm a change of its members within {timeout:g} s")
+        return attempt.reason == FAIL_REASON.SUCCESS
+
+    def hand_over(self) -> None:
+        """Ask another member to lead, if this one does and another has everything."""
+        self._requests.append(self._engine.hand_over)
+        self._transport.wake()
 
     def _replicate(self, kind: bytes, data: bytes, timeout: float) -> Any:
         deadline = time.monotonic() + timeout
@@ -159,8 +185,13 @@ class RaftNode:
         return int(self._engine.raftLastApplied)
 
     @property
+    def members(self) -> Members:
+        """Voters and learners, as far as this member's log goes."""
+        return self._engine.members
+
+    @property
     def connected_peers(self) -> list[str]:
-        """The voters, other than this, that messages can be sent to right now."""
+        """The members, other than this, that messages can be sent to right now."""
         return sorted(str(node.id) for node in self._transport.nodes if self._transport.connected(str(node.id)))
 
     def read(self, look: Callable[[], Result]) -> Result:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import msgpack
 from pysyncobj.config import SERIALIZER_STATE
 
+from davfs.consensus import membership
 from davfs.consensus.journal import DurableJournal
 from davfs.core.raft_log import LogEntry, LogSnapshot
 
@@ -66,7 +67,8 @@ class Snapshots:
     def serialize(self, data: Any, entry_id: int) -> None:
         """``data``: (PySyncObj's own view, last applied entry, the one before it, members). Dumps at once, no fork."""
         try:
-            self._journal.stage(LogSnapshot(data[1][1], self._dump()))
+            known = self._journal.members(data[1][1])
+            self._journal.stage(LogSnapshot(data[1][1], membership.wrap(known, self._dump())))
         except Exception:
             log.exception("the state machine could not be dumped; the log is not compacted")
         else:

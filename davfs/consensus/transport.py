@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from pysyncobj.node import Node
@@ -42,14 +42,13 @@ class FrameTransport(Transport):
     def __init__(
         self, peers: Iterable[str], boot: int, network: FrameNetwork, timing: RaftTiming, flush: Callable[[], None]
     ) -> None:
+        self._boot = boot
+        self._timing = timing
         self._nodes = {peer: Node(peer) for peer in peers}
         super().__init__(None, None, list(self._nodes.values()))
         self._network = network
         self._flush = flush
-        self._links = {
-            peer: Link(boot, retry=timing.reconnect, ping=timing.silence / 4, silence=timing.silence)
-            for peer in self._nodes
-        }
+        self._links = {peer: self._link() for peer in self._nodes}
         self._announced: dict[str, int] = {}  # peer -> the session that PySyncObj was told is connected
         self._outbox: list[tuple[str, dict[str, Any]]] | None = None
         self._inbox: deque[tuple[str, bytes]] = deque()
@@ -69,6 +68,11 @@ class FrameTransport(Transport):
     def nodes(self) -> list[Node]:
         """The peers as PySyncObj knows them."""
         return list(self._nodes.values())
+
+    @property
+    def peers(self) -> list[str]:
+        """Their names."""
+        return sorted(self._nodes)
 
     def connected(self, peer: str) -> bool:
         """Whether messages to a peer can be sent right now (any thread)."""
@@ -104,7 +108,8 @@ class FrameTransport(Transport):
         """PySyncObj's send: False when it was dropped. While frames are handled, answers wait for their end."""
         if self._outbox is not None:
             self._outbox.append((node.id, message))
-            return self._links[node.id].connected
+            link = self._links.get(node.id)
+            return link is not None and link.connected
         if message["type"] not in _NEEDS_NO_FLUSH:
             self._flush()
         return self._send_now(node.id, message)
@@ -117,6 +122,21 @@ class FrameTransport(Transport):
                 os.close(self._write_end)
 
     # --- tick thread ------------------------------------------------------------------------------------------------
+
+    def set_peers(self, peers: Collection[str]) -> None:
+        """Who messages go to and come from, from now on. Links to others end, and what is on its way to them is dropped."""
+        for gone in self._nodes.keys() - set(peers):
+            if self._announced.pop(gone, None) is not None:
+                self._onNodeDisconnected(self._nodes[gone])
+        kept, links = self._nodes, self._links
+        # Replaced, never changed: other threads look into them.
+        self._nodes = {peer: kept.get(peer) or Node(peer) for peer in sorted(peers)}
+        self._links = {peer: links.get(peer) or self._link() for peer in self._nodes}
+        self._network.set_peers(self.peers)
+
+    def _link(self) -> Link:
+        timing = self._timing
+        return Link(self._boot, retry=timing.reconnect, ping=timing.silence / 4, silence=timing.silence)
 
     def on_tick(self) -> None:
         """Greet, show signs of life, notice silence."""
@@ -149,7 +169,9 @@ class FrameTransport(Transport):
             self._send_now(peer, message)
 
     def _take(self, peer: str, data: bytes) -> None:
-        link = self._links[peer]
+        link = self._links.get(peer)
+        if link is None:  # it went while its frame waited
+            return
         try:
             frame = wire.decode_frame(data)
         except ValueError as error:
@@ -173,8 +195,8 @@ class FrameTransport(Transport):
         self._onMessageReceived(self._nodes[peer], message)
 
     def _send_now(self, peer: str, message: dict[str, Any]) -> bool:
-        link = self._links[peer]
-        if not link.connected:
+        link = self._links.get(peer)
+        if link is None or not link.connected:
             return False
         frame = link.wrap(wire.encode_message(message), time.monotonic())
         return frame is not None and self._put(peer, frame)

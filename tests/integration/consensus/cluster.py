@@ -153,6 +153,7 @@ class Cluster:
             self.start(name)
 
     def start(self, name: str) -> RaftNode:
+        """A member; one that is not among ``names`` is a newcomer, which knows those."""
         self.machines[name] = Ledger()
         store = RaftJournal(self.directory / name / "raft.db")
         node = RaftNode(name, self.names, store, self.machines[name], self._network(name), self.timing)

@@ -58,7 +58,7 @@ class Member:
         self.journal = DurableJournal(self.store)
         transport = FrameTransport("bcde", self.journal.boot, self.network, TIMING, self.journal.flush)
         callbacks = Callbacks(self._apply, self.dump, self.load, lambda: None, lambda term, leads: None)
-        self.engine = Engine("a", self.journal, transport, callbacks, TIMING)
+        self.engine = Engine("a", "abcde", self.journal, transport, callbacks, TIMING)
         self.transport = transport
         for peer in "bcde":
             self.frame(peer, wire.Frame(wire.HELLO, 1, 1, 0, 0))
