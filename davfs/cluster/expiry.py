@@ -80,6 +80,8 @@ class Expiry:
         return commands
 
     def _watched(self) -> Iterator[tuple[tuple[str, ...], Any, float, tuple[Any, ...]]]:
+        for token_id, ttl_s in self._site.state.membership.tokens.items():
+            yield ("join", token_id), None, ttl_s, ("token_expire", token_id)
         for volume in self._site.state.volumes.values():
             if (grant := volume.tenure.grant) is not None:
                 expire: tuple[Any, ...] = ("expire", volume.id, list(grant.epoch), grant.refreshes)

@@ -1,4 +1,4 @@
-"""The state machine that Raft replicates: nodes, volumes, tokens with epochs, DAV locks, accounts.
+"""The state machine that Raft replicates: nodes, who may join, volumes, tokens with epochs, DAV locks, accounts.
 
 A command is a plain tuple ``(request id, verb, *arguments)`` and its result ``("ok", value)`` or
 ``("error", code, message, data)``: commands never raise (a command that raises would stall PySyncObj for ever) and are
@@ -13,7 +13,7 @@ from typing import Any
 
 import msgpack
 
-from davfs.core import accounts, grants, locks, sessions
+from davfs.core import accounts, grants, locks, membership, sessions
 from davfs.core.errors import (
     AlreadyExists,
     DavfsError,
@@ -70,6 +70,7 @@ class ClusterState:
     def __init__(self) -> None:
         self.incarnation = 1
         self.nodes: Mapping[str, NodeInfo] = {}
+        self.membership = membership.Membership()
         self.volumes: Mapping[str, VolumeState] = {}
         self.accounts: accounts.Accounts = {}
         self._results: dict[str, Any] = {}
@@ -114,6 +115,7 @@ class ClusterState:
         state = {
             "incarnation": self.incarnation,
             "nodes": [asdict(node) for node in self.nodes.values()],
+            "membership": membership.dump(self.membership),
             "volumes": [asdict(volume) for volume in self.volumes.values()],
             "accounts": accounts.dump(self.accounts),
             "results": list(self._results.items()),
@@ -126,6 +128,7 @@ class ClusterState:
             raise UnknownFormat(f"cluster state format {version} is unknown here (known: {FORMAT})")
         self.incarnation = state["incarnation"]
         self.nodes = {node["name"]: NodeInfo(**node) for node in state["nodes"]}
+        self.membership = membership.load(state.get("membership", {}))
         self.volumes = {volume["id"]: _load_volume(volume) for volume in state["volumes"]}
         self.accounts = accounts.load(state.get("accounts", []))
         self._results = {request: _load_result(result) for request, result in state["results"]}
@@ -138,8 +141,23 @@ class ClusterState:
     def _do_noop(self) -> None:
         """A barrier: once it is applied, everything before it is."""
 
-    def _do_node_set(self, name: str, dav: str, zone: str, weight: float, incarnation: str) -> None:
-        self.nodes = {**self.nodes, name: NodeInfo(name, dav, zone, weight, incarnation)}
+    def _do_node_set(
+        self, name: str, dav: str, zone: str, weight: float, incarnation: str, rpc: str = "", forward: str = ""
+    ) -> None:
+        """A node says that it runs, and where."""
+        info = NodeInfo(name, dav, zone, weight, incarnation, rpc, forward)
+        self.membership = membership.register(self.membership, self.nodes, info)
+        self.nodes = {**self.nodes, name: info}
+
+    def _do_token_add(self, token_id: str, ttl_s: float) -> None:
+        self.membership = membership.add_token(self.membership, token_id, ttl_s)
+
+    def _do_token_expire(self, token_id: str) -> None:
+        self.membership = membership.drop_token(self.membership, token_id)
+
+    def _do_node_admit(self, token_id: str, node: dict[str, Any]) -> None:
+        """Spend a join token for a new node."""
+        self.membership = membership.admit(self.membership, self.nodes, token_id, NodeInfo(**node))
 
     def _do_volume_create(self, volume_id: str, name: str, policy: dict[str, Any], replicas: list[str]) -> list[Any]:
         check_volume_name(name)

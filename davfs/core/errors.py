@@ -66,6 +66,12 @@ class AlreadyExists(DavfsError):
     status = 405
 
 
+class NodeNotFound(NotFound):
+    """There is no node of that name in the cluster."""
+
+    code = "node-not-found"
+
+
 class ParentMissing(DavfsError):
     """The parent collection does not exist; create it first (RFC 4918, 9.3.1)."""
 

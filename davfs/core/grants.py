@@ -47,6 +47,15 @@ class Tenure:
     ended_digest: str = ""
 
 
+JOINER = "join:"
+"""So begins the name on the certificate in a join token: it is good for one request, to join."""
+
+
+def is_joiner(name: str) -> bool:
+    """Whether a peer is a machine that wants to become a node."""
+    return name.startswith(JOINER)
+
+
 def is_program(name: str) -> bool:
     """Whether a peer, or the address of a grant, is a program's."""
     return name.startswith(PROGRAM)

@@ -148,10 +148,13 @@ class DavLock:
 
 @dataclass(frozen=True, slots=True)
 class NodeInfo:
-    """A node as the cluster knows it. ``dav`` is the URL that people use."""
+    """A node as the cluster knows it. ``dav`` is the URL that people use, ``rpc`` and ``forward`` are HOST:PORT for the
+    other nodes ("": as their configurations say); ``incarnation``: of its data directory."""
 
     name: str
     dav: str
     zone: str = ""
     weight: float = 1.0
     incarnation: str = field(default="")
+    rpc: str = ""
+    forward: str = ""

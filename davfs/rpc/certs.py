@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from davfs.core.errors import ConfigError
-from davfs.core.grants import PROGRAM, is_program
+from davfs.core.grants import PROGRAM, is_joiner, is_program
 
 AUTHORITY_CERT = "ca.pem"
 AUTHORITY_KEY = "ca.key"
@@ -40,6 +40,8 @@ PROGRAM_YEARS = 2
 PUBLIC_YEARS = 2  # macOS and iOS believe no server's certificate that is made for more than 825 days
 NODE_YEARS = 10  # nothing renews certificates by itself yet, and a cluster may have been off for years
 BACKDATE = datetime.timedelta(days=1)  # clocks of the nodes may differ
+
+NODE_PURPOSES = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
 
 _NODE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # one DNS label: it stands in the SAN as a DNS name
 
@@ -65,14 +67,14 @@ def create_authority(directory: Path) -> Path:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "davfs cluster authority")])
     cert = (
-        _builder(name, name, key.public_key(), AUTHORITY_YEARS)
+        _builder(name, name, key.public_key(), datetime.timedelta(days=365 * AUTHORITY_YEARS))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_key_usage(sign_certificates=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    _write_private(directory / AUTHORITY_KEY, _key_bytes(key))
-    _write_private(cert_path, cert.public_bytes(serialization.Encoding.PEM))
+    write_private(directory / AUTHORITY_KEY, key_bytes(key))
+    write_private(cert_path, cert.public_bytes(serialization.Encoding.PEM))
     return cert_path
 
 
@@ -85,10 +87,14 @@ def issue(directory: Path, node_name: str, hosts: Sequence[str], into: Path | No
     """
     if not _NODE_NAME.fullmatch(node_name):
         raise ConfigError(f"{node_name!r} is no node name: use a-z, 0-9 and '-', at most 63 characters")
-    names = x509.SubjectAlternativeName(_alternative_names([node_name, *hosts, "127.0.0.1"]))
-    purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    names, purposes = node_names(node_name, hosts), NODE_PURPOSES
     target = into if into is not None else directory / node_name
     return _sign(directory, node_name, names, purposes, NODE_YEARS, target / NODE_CERT, target / NODE_KEY)
+
+
+def node_names(node_name: str, hosts: Sequence[str]) -> x509.SubjectAlternativeName:
+    """The alternative names of a node's certificate."""
+    return x509.SubjectAlternativeName(_alternative_names([node_name, *hosts, "127.0.0.1"]))
 
 
 def issue_program(directory: Path, program: str, into: Path) -> tuple[Path, Path]:
@@ -139,6 +145,26 @@ def _sign(
     key_file: Path,
 ) -> tuple[Path, Path]:
     """Make a key, sign a certificate for it, and write both with a copy of the authority's certificate beside them."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    cert, authority = sign(directory, name, names, purposes, datetime.timedelta(days=365 * years), key.public_key())
+    target = cert_file.parent
+    target.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_private(key_file, key_bytes(key))
+    write_private(cert_file, cert.public_bytes(serialization.Encoding.PEM))
+    if not (target / AUTHORITY_CERT).exists():
+        write_private(target / AUTHORITY_CERT, authority.public_bytes(serialization.Encoding.PEM))
+    return cert_file, key_file
+
+
+def sign(
+    directory: Path,
+    name: str,
+    names: x509.SubjectAlternativeName,
+    purposes: Sequence[x509.ObjectIdentifier],
+    good_for: datetime.timedelta,
+    key: ec.EllipticCurvePublicKey,
+) -> tuple[x509.Certificate, x509.Certificate]:
+    """(certificate for ``key``, the authority's certificate); :class:`ConfigError` without a usable authority."""
     try:
         authority = x509.load_pem_x509_certificate((directory / AUTHORITY_CERT).read_bytes())
         authority_key = serialization.load_pem_private_key((directory / AUTHORITY_KEY).read_bytes(), password=None)
@@ -146,25 +172,18 @@ def _sign(
         raise ConfigError(f"cannot read the certificate authority in {directory}: {error}") from error
     if not isinstance(authority_key, ec.EllipticCurvePrivateKey):
         raise ConfigError(f"{directory / AUTHORITY_KEY} is no elliptic-curve key")
-    key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     cert = (
-        _builder(subject, authority.subject, key.public_key(), years)
+        _builder(subject, authority.subject, key, good_for)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(sign_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
         .add_extension(names, critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
         .sign(authority_key, hashes.SHA256())
     )
-    target = cert_file.parent
-    target.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _write_private(key_file, _key_bytes(key))
-    _write_private(cert_file, cert.public_bytes(serialization.Encoding.PEM))
-    if not (target / AUTHORITY_CERT).exists():
-        _write_private(target / AUTHORITY_CERT, authority.public_bytes(serialization.Encoding.PEM))
-    return cert_file, key_file
+    return cert, authority
 
 
 def load_identity(authority: Path, cert: Path, key: Path) -> NodeIdentity:
@@ -204,10 +223,10 @@ def public_context(cert: Path, key: Path) -> ssl.SSLContext:
 def peer_name(certificate: dict[str, Any] | None) -> str | None:
     """The node's name in a verified certificate (as ``SSLSocket.getpeercert()`` gives it); None without one.
 
-    None for a program's too: whoever asks with this function takes every peer with a name for a node.
+    None for a program's or a joiner's too: whoever asks with this function takes every peer with a name for a node.
     """
     name = caller_name(certificate)
-    return None if name is None or is_program(name) else name
+    return None if name is None or is_program(name) or is_joiner(name) else name
 
 
 def caller_name(certificate: dict[str, Any] | None) -> str | None:
@@ -236,7 +255,7 @@ def _context(protocol: int, authority: Path, cert: Path, key: Path) -> ssl.SSLCo
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, years: int
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, good_for: datetime.timedelta
 ) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (
@@ -246,7 +265,7 @@ def _builder(
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - BACKDATE)
-        .not_valid_after(now + datetime.timedelta(days=365 * years))
+        .not_valid_after(now + good_for)
     )
 
 
@@ -281,13 +300,14 @@ def _common_name(cert: x509.Certificate) -> str:
     return str(values[0].value)
 
 
-def _key_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
+def key_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """The key as PEM."""
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
 
 
-def _write_private(path: Path, data: bytes) -> None:
+def write_private(path: Path, data: bytes) -> None:
     """Appear whole or not at all, never readable by others."""
     temporary = path.with_name(path.name + ".new")
     temporary.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 from cheroot.server import HTTPServer
 
 from davfs.core.errors import DavfsError, Forbidden, InvalidInput
-from davfs.core.grants import is_program
+from davfs.core.grants import is_joiner, is_program
 from davfs.rpc import codec, http1
 from davfs.rpc.api import API_PATH, Api, ApiAnswer, ApiRequest
 from davfs.rpc.certs import NodeIdentity
@@ -57,7 +57,8 @@ class RpcServer:
     ``handlers``: method -> (peer's name, arguments, blob) -> (value, blob); called from several threads at once. A
     :class:`DavfsError` travels to the caller as it is, anything else is logged and arrives as code ``internal``.
     ``receive_frame``: (peer's name, frame), one thread per peer. Port 0 takes a free one: see :attr:`port`.
-    ``api`` answers ``/v1/``; ``for_programs``: the methods that a program's certificate may call.
+    ``api`` answers ``/v1/``; ``for_programs``, ``for_joiners``: the methods that a program's, or a join token's,
+    certificate may call. ``admit`` raises :class:`Forbidden` for a peer whose certificate is good and who may not come in.
     """
 
     def __init__(
@@ -71,10 +72,14 @@ class RpcServer:
         max_body: int = MAX_BODY,
         api: Api | None = None,
         for_programs: Collection[str] = (),
+        for_joiners: Collection[str] = (),
+        admit: Callable[[str], None] = lambda peer: None,
     ) -> None:
         self.handlers = handlers
         self.api = api
         self.for_programs = frozenset(for_programs)
+        self.for_joiners = frozenset(for_joiners)
+        self.admit = admit
         self.receive_frame = receive_frame
         self.max_body = max_body
         self._host = host
@@ -239,6 +244,12 @@ class _Connection(NodeConnection):
         """Read one request and answer it; whether another may follow."""
         self.stream.deadline = time.monotonic() + REQUEST_LIMIT
         method, target, fields = http1.parse_request_head(self.stream.read_head())
+        try:
+            self.server.rpc.admit(peer)  # each time: who is removed may have a connection open
+        except Forbidden as error:
+            raise Refused(error.status, error) from error
+        if is_joiner(peer) and not target.startswith(RPC_PATH):
+            raise Refused(403, Forbidden("a join token is good for joining only"))
         if target.startswith(API_PATH) and self.server.rpc.api is not None:
             self._answer_api(self.server.rpc.api, peer, method, target, fields)
             return fields.get("connection", "").lower() != "close"
@@ -277,6 +288,8 @@ class _Connection(NodeConnection):
             handler = self.server.rpc.handlers.get(method)
             if is_program(peer) and method not in self.server.rpc.for_programs:
                 raise Forbidden(f"{method[:100]!r} is not for programs")
+            if is_joiner(peer) and method not in self.server.rpc.for_joiners:
+                raise Forbidden("a join token is good for joining only")
             if handler is None:
                 raise InvalidInput(f"this node knows no method {method[:100]!r}: do all nodes run the same version?")
             value, answer = handler(peer, args, blob)
