@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from davfs.node.config import load_config
-from davfs.node.init import AUTHORITY, TLS
+from davfs.node.init import TLS
 
 _TEXT = """Issue a certificate for a program and write it, with the addresses of the nodes, into a folder of its own.
 The key of the cluster's authority is needed: it lies where `davfs init` or `davfs dev` made the cluster."""
@@ -42,7 +42,7 @@ def _program(arguments: argparse.Namespace) -> int:
     from davfs.client.profile import create_profile
 
     config = load_config(arguments.config)
-    authority = arguments.authority or config.file.absolute().parent.parent / AUTHORITY
+    authority = arguments.authority or config.authority
     nodes = {member.name: member.rpc for member in config.cluster.nodes}
     create_profile(authority, arguments.name, nodes, arguments.out)
     print(f"program:{arguments.name} may reach the cluster with {arguments.out}; keep it from others")
@@ -54,7 +54,7 @@ def _webdav(arguments: argparse.Namespace) -> int:
 
     config = load_config(arguments.config)
     folder = config.file.parent
-    authority = arguments.authority or folder.parent / AUTHORITY
+    authority = arguments.authority or config.authority
     cert = folder / TLS / certs.PUBLIC_CERT
     hosts = [urlsplit(config.member.dav).hostname or "", *(certs.hosts_of(cert) if cert.exists() else []), *arguments.name]
     cert, key = certs.issue_public(authority, list(dict.fromkeys(hosts)), folder / TLS)

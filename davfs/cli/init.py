@@ -8,8 +8,8 @@ from typing import Any
 
 from davfs.core.errors import ConfigError
 from davfs.core.model import VolumePolicy
-from davfs.node.config import NODE_NAME, is_loopback
-from davfs.node.init import AUTHORITY, PUBLIC_AUTHORITY, ClusterPlan, NodePlan, create_cluster, new_user
+from davfs.node.config import AUTHORITY, NODE_NAME, is_loopback
+from davfs.node.init import PUBLIC_AUTHORITY, ClusterPlan, NodePlan, create_cluster, new_user
 from davfs.rpc.certs import PUBLIC_YEARS
 
 _TEXT = """Make a certificate authority and, for each node, a folder with its certificate, configuration and (empty) data.

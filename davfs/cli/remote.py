@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import argparse
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from davfs.core.errors import DavfsError, Unavailable
-from davfs.node.config import NodeConfig, load_config
+from davfs.node.config import NodeConfig, load_config, parse_address
 from davfs.rpc.certs import load_identity
 from davfs.rpc.client import RpcClient
 
@@ -32,9 +32,22 @@ class Remote:
 
     def __init__(self, config: NodeConfig) -> None:
         self.config = config
-        addresses = {member.name: member.rpc for member in config.cluster.nodes}
+        self._addresses = {member.name: member.rpc for member in config.cluster.nodes}
         identity = load_identity(config.rpc.ca, config.rpc.cert, config.rpc.key)
-        self._client = RpcClient(identity, addresses.__getitem__)
+        self._client = RpcClient(identity, self._addresses.__getitem__)
+
+    @property
+    def nodes(self) -> list[str]:
+        """The names of the nodes that are known: the file's, and those learned since."""
+        return list(self._addresses)
+
+    def learn(self, nodes: Sequence[Mapping[str, Any]]) -> None:
+        """Take over the nodes and addresses of ``admin.status``: others than the file's may have joined or gone."""
+        known = {str(node["name"]): parse_address(node["rpc"]) for node in nodes if node.get("rpc")}
+        for name in self._addresses.keys() - {str(node["name"]) for node in nodes}:
+            del self._addresses[name]
+        for name, address in known.items():
+            self._addresses.setdefault(name, address)
 
     def close(self) -> None:
         """Close the connections."""
@@ -50,7 +63,7 @@ class Remote:
 
         A refusal is an answer. The error, when no node answers, names what each said.
         """
-        names = [self.config.name, *(m.name for m in self.config.cluster.nodes if m.name != self.config.name)]
+        names = sorted(self.nodes, key=lambda name: name != self.config.name)
         args = {"request_id": secrets.token_hex(16), **args}  # a change that two nodes are asked for happens once
         troubles = []
         for name in names:
@@ -69,7 +82,7 @@ class Remote:
             except DavfsError:
                 return None
 
-        names = [member.name for member in self.config.cluster.nodes]
+        names = self.nodes
         with ThreadPoolExecutor(len(names)) as pool:
             return dict(zip(names, pool.map(one, names), strict=True))
 

@@ -31,17 +31,25 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def collect(remote: Remote) -> dict[str, Any]:
-    """The status as in --json: ``nodes`` (name, dav, up), ``leader`` and ``term`` of Raft, ``volumes`` (name, holder,
-    epoch, replicas), and ``fresh``: whether a majority confirmed it."""
-    answers = remote.ask_all("node.status")
-    nodes = [
-        {"name": member.name, "dav": member.dav, "up": answers[member.name] is not None}
-        for member in remote.config.cluster.nodes
-    ]
+    """The status as in --json: ``nodes`` (name, dav, up, started: ever since it joined, votes), ``leader`` and ``term`` of
+    Raft, ``volumes`` (name, holder, epoch, replicas), and ``fresh``: whether a majority confirmed it."""
     try:
         known = remote.ask("admin.status", {}, timeout=4.0)
+        remote.learn(known["nodes"])
     except Unavailable:
-        known = {"leader": None, "term": None, "volumes": [], "fresh": False}
+        listed = [{"name": member.name, "dav": member.dav} for member in remote.config.cluster.nodes]
+        known = {"leader": None, "term": None, "volumes": [], "fresh": False, "nodes": listed, "voters": []}
+    answers = remote.ask_all("node.status")
+    nodes = [
+        {
+            "name": node["name"],
+            "dav": node["dav"],
+            "up": answers.get(node["name"]) is not None,
+            "started": node.get("started", True),
+            "votes": node["name"] in known["voters"],
+        }
+        for node in known["nodes"]
+    ]
     return {
         "nodes": nodes,
         "leader": known["leader"],
@@ -56,6 +64,10 @@ def describe(status: Mapping[str, Any]) -> str:
     nodes = [["NODE", "STATE", "WEBDAV"]]
     for node in status["nodes"]:
         state = "DOWN" if not node["up"] else "up, leader" if node["name"] == status["leader"] else "up"
+        if not node["started"]:
+            state = "not started yet"
+        elif node["up"] and status["fresh"] and not node["votes"]:
+            state = "up, catching up"
         nodes.append([node["name"], state, node["dav"]])
     lines = [*columns(nodes), ""]
     if not status["fresh"]:

@@ -2,7 +2,8 @@
 
 Single-server changes (Ongaro's dissertation, 4.1 to 4.2): an entry carries the whole new membership, counts from the moment
 it is in a member's log (committed or not), and goes when the log is cut. At most one voter comes or goes with each, and none
-is begun before the one before it is committed: so any two majorities that can decide have a member in common. Pure; msgpack only.
+is begun before the one before it is committed: so any two majorities that can decide have a member in common.
+Pure; msgpack only.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ class RaftNode:
         self._check()
         if not attempt.ended.is_set():
             raise ConsensusUnavailable(f"Raft did not confirm a change of its members within {timeout:g} s")
-        return attempt.reason == FAIL_REASON.SUCCESS
+        return bool(attempt.reason == FAIL_REASON.SUCCESS)
 
     def hand_over(self) -> None:
         """Ask another member to lead, if this one does and another has everything."""

@@ -6,7 +6,7 @@ the command line speaks with the certificate of the node whose configuration it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol, TypeAlias
 
@@ -38,7 +38,7 @@ class Raft(Protocol):
 
 
 class Admin:
-    """The methods over one node's parts. ``new_id`` gives fresh request ids."""
+    """The methods over one node's parts. ``new_id`` gives fresh request ids, ``voters`` the names of those who vote."""
 
     def __init__(
         self,
@@ -47,12 +47,14 @@ class Admin:
         raft: Raft,
         create_volume: Callable[[str, VolumePolicy], VolumeInfo],
         new_id: Callable[[], str],
+        voters: Callable[[], Sequence[str]] | None = None,
     ) -> None:
         self._config = config
         self._state = state
         self._raft = raft
         self._create_volume = create_volume
         self._new_id = new_id
+        self._voters = voters or (lambda: [member.name for member in config.cluster.nodes])
 
     def handlers(self) -> Mapping[str, Handler]:
         """Method name -> handler."""
@@ -103,7 +105,8 @@ class Admin:
             "fresh": fresh,
             "leader": self._raft.leader,
             "term": self._raft.term,
-            "nodes": [{"name": member.name, "dav": member.dav} for member in self._config.cluster.nodes],
+            "nodes": self._nodes(),
+            "voters": list(self._voters()),
             "volumes": self._volumes(),
         }
 
@@ -127,7 +130,7 @@ class Admin:
 
     def volume_create(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Create a volume; ``policy`` holds what differs from the cluster's defaults."""
-        policy = check_policy(self._config.cluster, args.get("policy") or {})
+        policy = check_policy(self._config.cluster, args.get("policy") or {}, len(self._state.nodes))
         joined, wanted = sorted(self._state.nodes), max(policy.copies, policy.replicas)
         if len(joined) < wanted:
             # Fewer replicas than the policy promises would stay fewer: better to wait for the others to start.
@@ -176,6 +179,17 @@ class Admin:
         return {"name": volume.name}
 
     # --- helpers ----------------------------------------------------------------------------------------------------
+
+    def _nodes(self) -> list[dict[str, Any]]:
+        """Those of the configuration that were not removed, those that joined, and those that may: not started yet."""
+        table = self._state.membership
+        listed = {member.name: member.info() for member in self._config.cluster.nodes}
+        known = {**listed, **table.admitted, **self._state.nodes}
+        return [
+            {"name": node.name, "dav": node.dav, "rpc": node.rpc, "started": node.name in self._state.nodes}
+            for node in sorted(known.values(), key=lambda node: node.name)
+            if node.name not in table.removed
+        ]
 
     def _volumes(self) -> list[dict[str, Any]]:
         return [_summary(volume) for volume in sorted(self._state.volumes.values(), key=lambda v: v.name)]

@@ -1,8 +1,8 @@
 """The configuration of a node: TOML in, frozen dataclasses out. Nothing else in davfs reads it.
 
 Paths in the file are relative to the file's folder. An unknown key or a wrong value is a :class:`ConfigError` that
-names file, key and what is allowed. The ``[cluster]`` table must be the same on every node: ``cluster_fingerprint``
-is exchanged when nodes meet, and ``difference`` says what differs. Imports core only.
+names file, key and what is allowed. The ``[cluster]`` table must be the same on every node, but that a node which joined
+later lists those that it knew then: nodes that meet exchange it, and ``difference`` says what differs. Imports core only.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ from davfs.node.tables import Table
 FORMAT = 1
 """The version of the file's format: ``version = 1`` at its top."""
 
+AUTHORITY = "authority"
+"""The folder beside the nodes' folders that holds the key of the cluster's authority."""
+
 NODE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 """One DNS label: it stands in the node's certificate as a DNS name too."""
 
@@ -43,9 +46,10 @@ class Member:
     zone: str = ""
     weight: float = 1.0
 
-    def info(self) -> NodeInfo:
-        """As the cluster knows it."""
-        return NodeInfo(self.name, self.dav, self.zone, self.weight)
+    def info(self, incarnation: str = "") -> NodeInfo:
+        """As the cluster knows it. ``incarnation``: of its data directory."""
+        addresses = format_address(self.rpc), format_address(self.forward)
+        return NodeInfo(self.name, self.dav, self.zone, self.weight, incarnation, *addresses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +87,16 @@ class DavConfig:
 
 @dataclass(frozen=True, slots=True)
 class RpcConfig:
-    """The node-to-node listener and this node's certificate, used by the forward listener and as a client too."""
+    """The node-to-node listener and this node's certificate, used by the forward listener and as a client too.
+
+    ``authority``: a folder with the key of the cluster's authority, for a node that lets others join.
+    """
 
     listen: Address
     cert: Path
     key: Path
     ca: Path
+    authority: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +132,12 @@ class NodeConfig:
     rpc: RpcConfig
     forward: ForwardConfig
     limits: Limits = field(default_factory=Limits)
+    joined: bool = False  # by `davfs node join`: the nodes of the file are those that it begins with, without a vote
+
+    @property
+    def authority(self) -> Path:
+        """Where the authority's key is, if this node has it: as the file says, or where `davfs init` puts it."""
+        return self.rpc.authority or self.file.parent.parent / AUTHORITY
 
     @property
     def member(self) -> Member:
@@ -155,7 +169,7 @@ def parse_config(document: Mapping[str, Any], file: Path) -> NodeConfig:
     if version != FORMAT:
         top.wrong("version", f"this davfs reads version {FORMAT}, the file has {version}")
     node = top.table("node")
-    name, data = node.text("name"), file.parent / node.text("data")
+    name, data, joined = node.text("name"), file.parent / node.text("data"), node.flag("joined", default=False)
     node.done()
     cluster = _cluster(top.table("cluster"))
     names = [m.name for m in cluster.nodes]
@@ -170,6 +184,7 @@ def parse_config(document: Mapping[str, Any], file: Path) -> NodeConfig:
         _rpc(top.table("rpc"), file.parent),
         _forward(top.table("forward")),
         _limits(top.table("limits", required=False)),
+        joined,
     )
     top.done()
     return config
@@ -212,9 +227,12 @@ def _policy(table: Table, nodes: int) -> VolumePolicy:
     return _read_policy(table, nodes, VolumePolicy(copies=few, write_quorum=few // 2 + 1, replicas=few))
 
 
-def check_policy(cluster: ClusterConfig, changes: Mapping[str, Any]) -> VolumePolicy:
-    """The cluster's default policy with some values changed; :class:`ConfigError` names the one that is wrong."""
-    return _read_policy(Table("policy", "", changes), len(cluster.nodes), cluster.defaults)
+def check_policy(cluster: ClusterConfig, changes: Mapping[str, Any], nodes: int = 0) -> VolumePolicy:
+    """The cluster's default policy with some values changed; :class:`ConfigError` names the one that is wrong.
+
+    ``nodes``: how many the cluster has, if they are more than its files list.
+    """
+    return _read_policy(Table("policy", "", changes), max(nodes, len(cluster.nodes)), cluster.defaults)
 
 
 def _read_policy(table: Table, nodes: int, usual: VolumePolicy) -> VolumePolicy:
@@ -277,8 +295,9 @@ def _dav(table: Table, folder: Path) -> DavConfig:
 
 def _rpc(table: Table, folder: Path) -> RpcConfig:
     config = RpcConfig(
-        _address(table, "listen"), folder / table.text("cert"), folder / table.text("key"), folder / table.text("ca")
-    )
+        _address(table, "listen"), folder / table.text("cert"), folder / table.text("key"), folder / table.text("ca"),
+        _optional_path(table, "authority", folder),
+    )  # fmt: skip
     table.done()
     return config
 
@@ -301,10 +320,17 @@ def _optional_path(table: Table, key: str, folder: Path) -> Path | None:
 
 
 def _address(table: Table, key: str) -> Address:
-    text = table.text(key)
+    try:
+        return parse_address(table.text(key))
+    except InvalidInput as error:
+        table.wrong(key, error.message)
+
+
+def parse_address(text: str) -> Address:
+    """(host, port) of ``HOST:PORT``; :class:`InvalidInput`."""
     host, _, port = text.rpartition(":")
     if not host or not port.isdigit() or not 1 <= int(port) <= 65535:
-        table.wrong(key, f"must be HOST:PORT with a port from 1 to 65535, not {text!r}")
+        raise InvalidInput(f"must be HOST:PORT with a port from 1 to 65535, not {text!r}")
     return host.strip("[]"), int(port)
 
 
@@ -324,6 +350,9 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+NODES = "cluster.nodes"
+
+
 def cluster_settings(config: NodeConfig) -> dict[str, Any]:
     """What every node must agree on, flat: key as in the file -> plain value."""
     cluster = config.cluster
@@ -331,7 +360,9 @@ def cluster_settings(config: NodeConfig) -> dict[str, Any]:
     settings["cluster.session_idle"] = cluster.session_idle
     for item in fields(VolumePolicy):
         settings[f"cluster.defaults.{item.name}"] = getattr(cluster.defaults, item.name)
-    settings["cluster.nodes"] = ", ".join(sorted(m.name for m in cluster.nodes))
+    if config.joined:
+        return settings
+    settings[NODES] = ", ".join(sorted(m.name for m in cluster.nodes))
     for member in cluster.nodes:
         for key, value in (
             ("rpc", format_address(member.rpc)),
@@ -345,13 +376,20 @@ def cluster_settings(config: NodeConfig) -> dict[str, Any]:
 
 
 def cluster_fingerprint(config: NodeConfig) -> str:
-    """A digest of :func:`cluster_settings`: nodes whose fingerprints differ do not join each other."""
-    return hashlib.sha256(json.dumps(cluster_settings(config), sort_keys=True).encode()).hexdigest()[:32]
+    """A digest of :func:`cluster_settings` without the nodes, who come and go."""
+    settings = {key: value for key, value in cluster_settings(config).items() if not key.startswith(NODES)}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def difference(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
-    """What differs between two nodes' :func:`cluster_settings`, for a person; "" when nothing does."""
-    keys = [key for key in sorted(mine.keys() | theirs.keys()) if mine.get(key) != theirs.get(key)]
+    """What differs between two nodes' :func:`cluster_settings`, for a person; "" when nothing does.
+
+    The lists of nodes are compared if both give one: the cluster begins with it, and whoever joined knows it from Raft.
+    """
+    compared = mine.keys() | theirs.keys()
+    if NODES not in mine or NODES not in theirs:
+        compared = {key for key in compared if not key.startswith(NODES)}
+    keys = [key for key in sorted(compared) if mine.get(key) != theirs.get(key)]
     return "; ".join(f"{key} is {mine.get(key)!r} here and {theirs.get(key)!r} there" for key in keys)
 
 

@@ -19,6 +19,7 @@ from davfs.core.errors import ConfigError
 from davfs.core.model import VolumePolicy
 from davfs.core.passwords import hash_password
 from davfs.node.config import (
+    AUTHORITY,
     ClusterConfig,
     DavConfig,
     ForwardConfig,
@@ -33,7 +34,6 @@ from davfs.node.render import render
 from davfs.rpc import certs
 
 CONFIG_NAME = "davfs.toml"
-AUTHORITY = "authority"
 TLS = "tls"
 PUBLIC_AUTHORITY = "davfs-ca.crt"
 """A copy of the authority's certificate, for people's machines: it is no secret."""

@@ -12,7 +12,7 @@ from davfs.cluster.site import Site
 from davfs.cluster.threads import ThreadRuntime
 from davfs.core.cluster_state import value_of
 from davfs.core.effects import Protocol_, Sleep, Submit
-from davfs.core.errors import ConfigError, DavfsError
+from davfs.core.errors import ConfigError, DavfsError, Forbidden
 from davfs.node.config import NodeConfig, cluster_settings
 from davfs.rpc.client import RpcClient
 
@@ -25,8 +25,11 @@ RETRY_S = 0.3
 class Joining:
     """The peers that were met, and the task that meets the rest."""
 
-    def __init__(self, config: NodeConfig, client: RpcClient, runtime: ThreadRuntime, site: Site) -> None:
+    def __init__(
+        self, config: NodeConfig, client: RpcClient, runtime: ThreadRuntime, site: Site, incarnation: str = ""
+    ) -> None:
         self._config = config
+        self._incarnation = incarnation
         self._client = client
         self._runtime = runtime
         self._site = site
@@ -42,7 +45,7 @@ class Joining:
         for name in sorted(self._unmet):
             try:
                 self._client.call(name, "node.meet", {"settings": settings}, timeout=MEET_TIMEOUT_S)
-            except ConfigError:
+            except (ConfigError, Forbidden):
                 raise
             except DavfsError as error:
                 log.debug("%s was not met yet: %s", name, error)
@@ -51,17 +54,19 @@ class Joining:
 
     def run(self, fail: Callable[[str], None]) -> Protocol_[None]:
         """The background task: register this node, and meet the peers that were not there at the start."""
-        info = self._config.member.info()
+        info = self._config.member.info(self._incarnation)
         known = None
         while not self._stopped and (self._unmet or known != info):
+            self._unmet.difference_update(self._site.state.membership.removed)
             try:
                 self.check_peers()
                 known = self._site.state.nodes.get(info.name)
                 if known != info:
-                    command = ("node_set", info.name, info.dav, info.zone, info.weight, info.incarnation)
+                    where = (info.rpc, info.forward)
+                    command = ("node_set", info.name, info.dav, info.zone, info.weight, info.incarnation, *where)
                     value_of((yield Submit((self._site.request_id(), *command), self._site.timing.call)))
                     known = info
-            except ConfigError as error:
+            except (ConfigError, Forbidden) as error:
                 fail(f"this node does not join: {error.message}")
                 return
             except DavfsError as error:

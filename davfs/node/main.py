@@ -26,6 +26,7 @@ from davfs.consensus.raft import RaftNode
 from davfs.core.accounts import Accounts
 from davfs.core.cluster_state import ClusterState
 from davfs.core.errors import ConfigError, DavfsError
+from davfs.core.membership import MOST_NODES
 from davfs.core.model import MIB
 from davfs.crdt.documents import AutomergeDocuments
 from davfs.dav.application import DavApplication
@@ -34,12 +35,15 @@ from davfs.dav.request import DavSettings
 from davfs.dav.server import DavServer
 from davfs.node import memory
 from davfs.node.account_admin import AccountAdmin
+from davfs.node.addresses import Addresses
 from davfs.node.admin import Admin
+from davfs.node.admission import Admission
 from davfs.node.config import NodeConfig
 from davfs.node.http_api import HttpApi
 from davfs.node.join import Joining
 from davfs.node.programs import VOLUME_METHODS, Programs
 from davfs.node.usage_admin import UsageAdmin
+from davfs.node.voters import Voters
 from davfs.rpc.certs import NodeIdentity, load_identity, peer_name, public_context
 from davfs.rpc.client import RpcClient
 from davfs.rpc.forward import Forwarder
@@ -58,8 +62,6 @@ SWITCH_INTERVAL_S = 0.002
 DRAIN_S = 0.5
 """How long requests that are on their way keep a volume when its holder is told to stop."""
 
-MOST_VOTERS = 7
-
 
 def serve(config: NodeConfig, stop: threading.Event) -> int:
     """Run a node until ``stop`` is set; 0, or 1 with the reason logged when it could not run or had to end."""
@@ -77,21 +79,23 @@ class Node:
     """One node's parts. Everything that must be closed is on ``stack``, in the order in which it was opened."""
 
     def __init__(self, config: NodeConfig, stack: ExitStack) -> None:
-        if len(config.cluster.nodes) > MOST_VOTERS:
-            raise ConfigError(f"{config.file}: cluster.nodes: at most {MOST_VOTERS} nodes are possible so far")
+        if len(config.cluster.nodes) > MOST_NODES:
+            raise ConfigError(f"{config.file}: cluster.nodes: at most {MOST_NODES} nodes are possible so far")
         self.config = config
         self.failure = ""
         self._stack = stack
-        self._members = {member.name: member for member in config.cluster.nodes}
         self._identity = self._load_identity()
         directory = DataDirectory(config.data, config.name)
         stack.callback(directory.close)
-        self.client = RpcClient(self._identity, lambda name: self._member(name).rpc)
+        self.state = ClusterState()
+        self.addresses = Addresses(config, self.state)
+        self.client = RpcClient(self._identity, self.addresses.rpc)
         stack.callback(self.client.close)
 
-        self.state = ClusterState()
-        network = HttpFrameNetwork(self._identity, lambda name: self._member(name).rpc)
-        self.raft = RaftNode(config.name, self._members, RaftJournal(directory.raft / "journal.db"), self.state, network)
+        network = HttpFrameNetwork(self._identity, self.addresses.rpc)
+        # One that joined begins without a vote, and learns from the log who votes.
+        founders = [member.name for member in config.cluster.nodes if not (config.joined and member.name == config.name)]
+        self.raft = RaftNode(config.name, founders, RaftJournal(directory.raft / "journal.db"), self.state, network)
         stack.callback(self.raft.close)
         self.runtime = ThreadRuntime(config.name, self.client, self.raft.submit)
         stack.callback(self.runtime.close)
@@ -103,19 +107,27 @@ class Node:
         self.gateway = Gateway(self.site, self.replicas, self.runtime)
         self.service = Service(self.site, self.replicas)
         self.runtime.handlers = self.service.handlers
-        self.admin = Admin(config, self.state, self.raft, self.gateway.create_volume, self.site.request_id)
+        self.admin = Admin(
+            config, self.state, self.raft, self.gateway.create_volume, self.site.request_id,
+            lambda: self.raft.members.voters,
+        )  # fmt: skip
         self.usage = UsageAdmin(self.state, self.raft, self.gateway.sessions, self.site.request_id)
         self.accounts = AccountAdmin(config.dav, self.state, self.raft, self.site.clock, self.site.request_id)
         self.expiry = Expiry(self.site, lambda: self.raft.is_leader, lambda: self.raft.term)
-        self.programs = Programs(config, self.state, self.raft, self.expiry.remaining, self.site.request_id)
+        self.programs = Programs(
+            config, self.state, self.raft, self.expiry.remaining, self.site.request_id, self.addresses
+        )
+        self.admission = Admission(config, self.state, self.raft, self.client, self.site.request_id)
+        self.voters = Voters(config.name, self.raft, self.state)
         handlers = self._handlers()
         self.rpc = RpcServer(
             *config.rpc.listen, self._identity, handlers, network.deliver, config.limits.rpc_threads,
             api=HttpApi(handlers, self.state), for_programs=[*VOLUME_METHODS, *self.programs.handlers()],
+            for_joiners=["node.join"], admit=self.admission.admit_peer,
         )  # fmt: skip
         limits = config.limits
         self.scrub = Scrub(self.site, self.replicas, limits.scrub_hours * 3600.0, limits.scrub_mib_per_s * MIB)
-        self.joining = Joining(config, self.client, self.runtime, self.site)
+        self.joining = Joining(config, self.client, self.runtime, self.site, directory.incarnation)
 
     def _make_site(self, directory: DataDirectory) -> Site:
         applied = ThreadSignal()
@@ -140,11 +152,10 @@ class Node:
         """Whether a node answers, as far as is known: Raft's messages and the last connects reach it."""
         return name == self.config.name or (self.client.up(name) and name in self.raft.connected_peers)
 
-    def _member(self, name: str) -> Any:
-        try:
-            return self._members[name]
-        except KeyError:
-            raise ConfigError(f"there is no node {name!r} in the configuration") from None
+    def _peer(self, certificate: dict[str, Any] | None) -> str | None:
+        """The name of the node that connects, None for one that was removed."""
+        name = peer_name(certificate)
+        return None if name in self.state.membership.removed else name
 
     def _load_identity(self) -> NodeIdentity:
         files = self.config.rpc
@@ -159,6 +170,7 @@ class Node:
 
         own = {
             **self.admin.handlers(), **self.usage.handlers(), **self.accounts.handlers(), **self.programs.handlers(),
+            **self.admission.handlers(),
         }  # fmt: skip
         return {method: of(method) for method in self.service.handlers} | own
 
@@ -182,7 +194,8 @@ class Node:
         runtime.start(self.expiry.run(), "expire")
         runtime.start(self.scrub.run(), "scrub")
         runtime.start(self.gateway.keep_tokens(), "tokens")
-        for ended in (self.scrub.stop, self.fetcher.stop, self.expiry.stop, self.joining.stop):
+        runtime.start(self.voters.run(), "voters")
+        for ended in (self.scrub.stop, self.fetcher.stop, self.expiry.stop, self.joining.stop, self.voters.stop):
             self._stack.callback(ended)
         # Last to open and first to close: no request may find a part missing.
         self._start_dav()
@@ -190,7 +203,7 @@ class Node:
 
     def _start_dav(self) -> None:
         config = self.config
-        forwarder = Forwarder(self._identity, lambda name: self._member(name).forward)
+        forwarder = Forwarder(self._identity, self.addresses.forward)
         self._stack.callback(forwarder.close)
         users = {} if config.dav.anonymous else {user.name: user.password for user in config.dav.users}
 
@@ -208,7 +221,7 @@ class Node:
         public_tls = public_context(config.dav.cert, config.dav.key) if config.dav.cert and config.dav.key else None
         forwarded = DavServer(
             *config.forward.listen, application, self._identity.server,
-            threads=limits.forward_threads, working=limits.working_requests, peer_name=peer_name, name="forward",
+            threads=limits.forward_threads, working=limits.working_requests, peer_name=self._peer, name="forward",
         )  # fmt: skip
         public = DavServer(
             *config.dav.listen, application, public_tls, threads=limits.dav_threads, working=limits.working_requests

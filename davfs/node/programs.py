@@ -17,6 +17,7 @@ from davfs.core.cluster_state import ClusterState, VolumeState, value_of
 from davfs.core.errors import InvalidInput, Unavailable, VolumeHeld
 from davfs.core.grants import PROGRAM
 from davfs.core.model import Epoch
+from davfs.node.addresses import Addresses
 from davfs.node.admin import COMMAND_TIMEOUT, Raft
 from davfs.node.config import NodeConfig
 
@@ -51,12 +52,14 @@ class Programs:
         raft: Raft,
         remaining: Callable[[str], float],
         new_id: Callable[[], str],
+        addresses: Addresses,
     ) -> None:
         self._config = config
         self._state = state
         self._raft = raft
         self._remaining = remaining
         self._new_id = new_id
+        self._addresses = addresses
 
     def handlers(self) -> Mapping[str, Handler]:
         """Method name -> handler."""
@@ -141,11 +144,9 @@ class Programs:
 
     def _nodes(self) -> list[dict[str, Any]]:
         """The nodes that have joined, with the addresses of their node-to-node listeners."""
-        addresses = {member.name: member.rpc for member in self._config.cluster.nodes}
         return [
-            {"name": n.name, "dav": n.dav, "zone": n.zone, "weight": n.weight, "rpc": list(addresses[n.name])}
+            {"name": n.name, "dav": n.dav, "zone": n.zone, "weight": n.weight, "rpc": list(self._addresses.rpc(n.name))}
             for n in self._state.nodes.values()
-            if n.name in addresses
         ]
 
     def _described(self, volume: VolumeState) -> dict[str, Any]:

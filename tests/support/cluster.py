@@ -141,10 +141,16 @@ class DevCluster:
 
     def serve(self, number: int, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
         """Bring a node back by hand: ``davfs serve --config ...``; returns at once. ``environment``: what is set besides."""
-        log = self.log.with_name(f"{self.directory.name}.node-{number}.log")
+        return self.serve_file(self.config(number), f"node-{number}", environment)
+
+    def serve_file(
+        self, config: Path, name: str, environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        """The same for a node that is not one of ``davfs dev``'s."""
+        log = self.log.with_name(f"{self.directory.name}.{name}.log")
         with log.open("ab") as stream:
             child = subprocess.Popen(
-                [str(DAVFS), "serve", "--config", str(self.config(number))],
+                [str(DAVFS), "serve", "--config", str(config)],
                 stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True,
                 env={**os.environ, **(environment or {})},
             )  # fmt: skip

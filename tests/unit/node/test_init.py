@@ -11,9 +11,8 @@ import pytest
 from davfs.core.errors import ConfigError, InvalidInput
 from davfs.core.model import VolumePolicy
 from davfs.core.passwords import hash_password, verify_password
-from davfs.node.config import load_config
+from davfs.node.config import AUTHORITY, load_config
 from davfs.node.init import (
-    AUTHORITY,
     PUBLIC_AUTHORITY,
     ClusterPlan,
     NodePlan,

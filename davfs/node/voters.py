@@ -1,0 +1,70 @@
+"""The leader's task that brings Raft's membership, step by step, to what the cluster's state says it should be.
+
+The state says who is admitted, runs or was removed (``core/membership.py``); Raft's log says who follows and who votes. A
+node that dies between the two leaves work for the next leader, and nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+from davfs.consensus.membership import Members, members
+from davfs.core import membership
+from davfs.core.cluster_state import ClusterState
+from davfs.core.effects import Protocol_, Sleep
+from davfs.core.errors import DavfsError
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.2
+CHANGE_S = 3.0
+
+
+class Raft(Protocol):
+    """What the task needs of consensus."""
+
+    @property
+    def is_leader(self) -> bool: ...
+
+    @property
+    def members(self) -> Members: ...
+
+    def reconfigure(self, before: Members, after: Members, timeout: float) -> bool: ...
+
+    def hand_over(self) -> None: ...
+
+
+class Voters:
+    """``name``: of this node."""
+
+    def __init__(self, name: str, raft: Raft, state: ClusterState) -> None:
+        self._name = name
+        self._raft = raft
+        self._state = state
+        self._stopped = False
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def run(self) -> Protocol_[None]:
+        """The background task; on a node that does not lead it waits."""
+        while not self._stopped:
+            yield Sleep(LOOK_S)
+            try:
+                if self._raft.is_leader:
+                    self.step()
+            except DavfsError as error:
+                log.info("Raft's members did not change yet: %s", error)
+
+    def step(self) -> None:
+        """Make the next change, if one is due and Raft is ready for it; it is asked for again until it is done."""
+        before = self._raft.members
+        wanted = membership.next_members(*before, self._state.nodes, self._state.membership)
+        if wanted is None:
+            return
+        after = members(*wanted)
+        if self._name not in after.voters:
+            self._raft.hand_over()
+        elif self._raft.reconfigure(before, after, CHANGE_S):
+            log.info("Raft: voters %s; learners %s", ", ".join(after.voters), ", ".join(after.learners) or "none")

@@ -1,0 +1,130 @@
+"""A fourth and a fifth machine join a running drive with one-time tokens, while people write."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import tomllib
+from collections.abc import Callable
+from typing import Any
+
+from compat.client import DavClient
+from tests.support.cluster import DAVFS, DevCluster
+from tests.support.ports import free_run
+from tests.support.writes import Writer, digest, judge
+
+
+class Newcomer:
+    """A machine beside the cluster's, with a folder of its own."""
+
+    def __init__(self, cluster: DevCluster, name: str) -> None:
+        self.cluster, self.name = cluster, name
+        self.folder = cluster.directory.parent / name
+        self.port = free_run(1)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def join(self, token: str, seed: int = 1) -> subprocess.CompletedProcess[str]:
+        address = tomllib.loads(self.cluster.config(seed).read_text())["rpc"]["listen"]
+        words = ["node", "join", address, "--token", "-", "--dir", str(self.folder), "--name", self.name]
+        return subprocess.run(
+            [str(DAVFS), *words, "--dav-port", str(self.port)],
+            input=token, capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+
+    def serve(self) -> None:
+        self.process = self.cluster.serve_file(self.folder / "davfs.toml", f"node-{self.name}")
+
+    def client(self, volume: str) -> DavClient:
+        return DavClient(f"http://127.0.0.1:{self.port}/{volume}/", timeout=30)
+
+    def chunks(self) -> int:
+        return sum(file.is_file() for file in (self.folder / "data" / "chunks").rglob("*"))
+
+    def state(self) -> dict[str, Any]:
+        """What ``davfs status`` says of it."""
+        nodes = self.cluster.status()["nodes"]
+        return next((node for node in nodes if node["name"] == self.name), {"up": False, "votes": False})
+
+
+def token_of(cluster: DevCluster) -> str:
+    done = cluster.command("node", "token", number=2)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def admitted(cluster: DevCluster, name: str, token: str, seed: int) -> Newcomer:
+    node = Newcomer(cluster, name)
+    done = node.join(token, seed)
+    assert done.returncode == 0, cluster.story(done.stderr)
+    assert "davfs serve" in done.stdout
+    assert not node.state()["started"]
+    node.serve()
+    took = cluster.until(f"{name} to vote", lambda: node.state()["up"] and node.state()["votes"], 30)
+    print(f"{name} votes {took:.1f} s after its start")
+    return node
+
+
+def test_two_machines_join_while_clients_write(make_drive: Callable[..., DevCluster]) -> None:
+    cluster = make_drive(volumes=("demo", "second"))
+    cluster.start()
+    writers = [Writer([cluster.url(number), cluster.url(number % 3 + 1)], number) for number in (1, 2, 3)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.await_ack(15)
+    token = token_of(cluster)
+    fourth = admitted(cluster, "fourth", token, 1)
+
+    again = Newcomer(cluster, "again")
+    refused = again.join(token)
+    assert refused.returncode == 1 and "used already or has expired" in refused.stderr
+    assert not again.folder.exists()
+    refused = again.join("davfs-join-1.AAAA")
+    assert refused.returncode == 1 and "damaged" in refused.stderr
+    named = Newcomer(cluster, "fourth")
+    named.folder = named.folder.with_name("another fourth")
+    refused = named.join(token_of(cluster))
+    assert refused.returncode == 1 and "already" in refused.stderr
+
+    fifth = admitted(cluster, "fifth", token_of(cluster), 3)
+    for writer in writers:
+        writer.await_ack(15)
+    through = Writer([f"http://127.0.0.1:{fourth.port}/demo/", f"http://127.0.0.1:{fifth.port}/demo/"], 4)
+    through.start()
+    through.await_ack(15)
+    writers.append(through)
+
+    files = {f"large-{number}.bin": random.Random(number).randbytes(5_000_000) for number in range(8)}
+    for volume in ("demo", "second"):
+        with fourth.client(volume) as client:
+            for name, data in files.items():
+                assert client.put(name, data).ok, cluster.story(f"PUT {name}")
+        with fifth.client(volume) as client:
+            for name, data in files.items():
+                assert digest(client.get(name).body) == digest(data)
+    cluster.until("chunks on both newcomers", lambda: fourth.chunks() and fifth.chunks(), 15)
+    print(f"chunks: {fourth.chunks()} on the fourth node, {fifth.chunks()} on the fifth")
+    for writer in writers:
+        writer.finish()
+    assert sum(not attempt.ok for writer in writers for attempt in writer.attempts) == 0
+    for client in (cluster.client(1), fourth.client("demo"), fifth.client("demo")):
+        with client:
+            assert judge(client, writers, tuple(files)) > 0
+
+    _two_of_five_are_killed(cluster, fifth)
+
+
+def _two_of_five_are_killed(cluster: DevCluster, fifth: Newcomer) -> None:
+    """Three of the five still decide: those that joined vote. One of them restarts and knows all."""
+    assert fifth.process is not None
+    fifth.process.kill()
+    fifth.process.wait(10)
+    cluster.kill(2)
+    cluster.until("a majority of the five", lambda: cluster.status()["fresh"], 10)
+    cluster.kill(3)
+    assert not cluster.status()["fresh"], "two of five decided something"
+    fifth.serve()
+    cluster.until("a majority with the fifth", lambda: cluster.status()["fresh"], 20)
+    cluster.serve(2)
+    with cluster.client(1) as client:
+        cluster.until("writes again", lambda: client.put("at the end.txt", b"x").ok, 20)
