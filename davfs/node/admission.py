@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from davfs.core.cluster_state import ClusterState, value_of
-from davfs.core.errors import ConfigError, DavfsError, Forbidden, InvalidInput, Unavailable
+from davfs.core.errors import AlreadyExists, ConfigError, DavfsError, Forbidden, InvalidInput, Unavailable
 from davfs.core.grants import JOINER, is_joiner
 from davfs.core.model import NodeInfo
 from davfs.node.admin import COMMAND_TIMEOUT, Handler, Raft
@@ -37,7 +37,11 @@ class Admission:
 
     def handlers(self) -> Mapping[str, Handler]:
         """Method name -> handler."""
-        return {"admin.node_token": self._token, "node.join": self._join, "node.sign": self._sign}
+        return {
+            "admin.node_token": self._token,
+            "node.join": self._join,
+            "node.sign": self._sign,
+        }
 
     def admit_peer(self, peer: str) -> None:
         """Refuse a node that was removed: its certificate is good for years and for nothing (``RpcServer``)."""
@@ -70,6 +74,8 @@ class Admission:
         request = args.get("request")
         if not isinstance(request, bytes):
             raise InvalidInput("request must be the PEM of a request for a certificate")
+        if info.name in [member.name for member in self._config.cluster.nodes]:  # which may not have started yet
+            raise AlreadyExists(f"there is a node {info.name!r} already; choose another name")
         self._raft.barrier(COMMAND_TIMEOUT)
         cert, authority = self._signed(token_id, info.name, host, request)  # told only after the token is spent for it
         request_id = f"join {token_id} {args.get('request_id')}"  # the same when the joiner asks again

@@ -114,9 +114,7 @@ class Node:
         self.usage = UsageAdmin(self.state, self.raft, self.gateway.sessions, self.site.request_id)
         self.accounts = AccountAdmin(config.dav, self.state, self.raft, self.site.clock, self.site.request_id)
         self.expiry = Expiry(self.site, lambda: self.raft.is_leader, lambda: self.raft.term)
-        self.programs = Programs(
-            config, self.state, self.raft, self.expiry.remaining, self.site.request_id, self.addresses
-        )
+        self.programs = Programs(config, self.state, self.raft, self.expiry.remaining, self.site.request_id)
         self.admission = Admission(config, self.state, self.raft, self.client, self.site.request_id)
         self.voters = Voters(config.name, self.raft, self.state)
         handlers = self._handlers()

@@ -52,14 +52,13 @@ class Programs:
         raft: Raft,
         remaining: Callable[[str], float],
         new_id: Callable[[], str],
-        addresses: Addresses,
     ) -> None:
         self._config = config
         self._state = state
         self._raft = raft
         self._remaining = remaining
         self._new_id = new_id
-        self._addresses = addresses
+        self._addresses = Addresses(config, state)
 
     def handlers(self) -> Mapping[str, Handler]:
         """Method name -> handler."""

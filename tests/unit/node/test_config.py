@@ -76,7 +76,7 @@ def test_paths_are_relative_to_the_file_and_defaults_are_the_designs() -> None:
         ("nod", {}, "unknown key 'nod' (did you mean 'node'?)"),
         ("version", 2, "version: this davfs reads version 1, the file has 2"),
         ("version", True, "version: must be a whole number"),
-        ("node.nam", "x", "unknown key 'node.nam' (did you mean 'name'?); allowed here: data, name"),
+        ("node.nam", "x", "unknown key 'node.nam' (did you mean 'name'?); allowed here: data, joined, name"),
         ("node.name", "node-9", "node.name: 'node-9' is not among cluster.nodes"),
         ("node.name", 7, "node.name: must be a text, not 7"),
         ("node.data", "", "node.data: must not be empty"),
