@@ -25,7 +25,8 @@ def test_an_entry_round_trips_and_others_are_none() -> None:
 
 
 def test_names_stand_once() -> None:
-    for wrong in ((["a", "a"], []), (["a"], ["a"]), ("abc", []), ([1], [])):
+    pairs: list[tuple[object, object]] = [(["a", "a"], []), (["a"], ["a"]), ("abc", []), ([1], [])]
+    for wrong in pairs:
         with pytest.raises((ValueError, TypeError)):
             members(*wrong)
 
