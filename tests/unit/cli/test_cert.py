@@ -9,7 +9,8 @@ import pytest
 
 from davfs.cli.main import main
 from davfs.client.profile import load_profile
-from davfs.node.init import AUTHORITY, ClusterPlan, NodePlan, create_cluster
+from davfs.node.config import AUTHORITY
+from davfs.node.init import ClusterPlan, NodePlan, create_cluster
 
 
 @pytest.fixture
