@@ -1,4 +1,4 @@
-"""``davfs node ...``: let a machine join the cluster."""
+"""``davfs node ...``: let a machine join the cluster, remove one from it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ _INVITE_TEXT = """Make a join token: whoever has its text can let one machine in
 A node that has the key of the cluster's authority must run; it lies where `davfs init` or `davfs dev` made the cluster."""
 _JOIN_TEXT = """Join a cluster with a token that `davfs node token` made, and write the new node's folder.
 Then run `davfs serve --config DIR/davfs.toml`: the node follows the others and votes as soon as it has caught up."""
+_REMOVE_TEXT = """Remove a node, running or lost, for good: its certificate opens nothing any more, and its name is not
+used again. Refused while it keeps the records of a volume, or while chunks would have fewer copies than a write waits for."""
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def register(commands: Any) -> None:
     """Add the command group."""
-    group = commands.add_parser("node", help="let machines join", description=__doc__)
+    group = commands.add_parser("node", help="let machines join, remove them", description=__doc__)
     actions = group.add_subparsers(title="actions", metavar="ACTION", required=True)
     token = actions.add_parser("token", help="make a one-time join token", description=_INVITE_TEXT)
     add_config(token)
@@ -42,6 +44,10 @@ def register(commands: Any) -> None:
     join.add_argument("--key", type=Path, metavar="FILE", help="its key")
     join.add_argument("--plain-http", action="store_true", help="no TLS for WebDAV: a proxy in front ends it")
     join.set_defaults(run=_join)
+    remove = actions.add_parser("remove", help="remove a node for good", description=_REMOVE_TEXT)
+    remove.add_argument("name", metavar="NAME")
+    add_config(remove)
+    remove.set_defaults(run=_remove)
 
 
 def _token(arguments: argparse.Namespace) -> int:
@@ -54,6 +60,13 @@ def _token(arguments: argparse.Namespace) -> int:
     print(f"On the new machine, within {arguments.ttl}:\n", file=sys.stderr)
     print(f"  davfs node join {seed} --dir DIR --token TOKEN\n", file=sys.stderr)
     print(answer["token"])
+    return 0
+
+
+def _remove(arguments: argparse.Namespace) -> int:
+    with connect(arguments.config) as remote:
+        answer = remote.ask("admin.node_remove", {"name": arguments.name}, timeout=600.0)
+    print(f"{answer['name']} is removed; {answer['chunks']} chunks that it held have enough copies elsewhere")
     return 0
 
 

@@ -47,7 +47,7 @@ def targets(
     site: Site, policy: VolumePolicy, volume: str, inode: str, number: int, before: Sequence[str] = ()
 ) -> tuple[list[str], list[str]]:
     """(the N nodes for a chunk, all nodes in order of preference). ``before``: the nodes of the version it replaces."""
-    nodes = site.state.nodes
+    nodes = site.state.storing()
     order = ranked(volume, inode, number, nodes.values())
     order.sort(key=lambda name: name not in before)
     return choose(order, policy.copies, site.up, lambda name: nodes[name].zone), order
@@ -87,7 +87,14 @@ class Upload:
         """Wait until W nodes hold every chunk durably; the chunks as they were written. QuorumLost, NoSpace if not."""
         yield from self._settle(0, LINGERING + self._site.bounds.window)
         with self._lock:
+            self.check()
             return tuple(write.reference() for write in self._writes)
+
+    def check(self) -> None:
+        """:class:`QuorumLost` if a node that left the cluster meanwhile is missing from a chunk's quorum. For right before
+        the record: whoever removes the node waits only for records, not for uploads."""
+        if not all(map(self._has_quorum, self._writes)):
+            raise QuorumLost("a node that was to store the file leaves the cluster; try again")
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
@@ -132,16 +139,22 @@ class Upload:
         return len(still) <= waiting and len(slow) <= lingering
 
     def _has_quorum(self, write: ChunkWrite) -> bool:
-        return len(write.stored) >= self._policy.write_quorum
+        return len(self._lasting(write.stored)) >= self._policy.write_quorum
 
     def _short(self) -> list[ChunkWrite]:
         """Chunks that cannot reach their quorum with the nodes that were asked so far."""
-        return [w for w in self._open if len(w.stored) + len(w.pending) < self._policy.write_quorum]
+        return [w for w in self._open if len(self._lasting(w.stored | w.pending)) < self._policy.write_quorum]
+
+    def _lasting(self, nodes: set[str]) -> set[str]:
+        """Without those that leave the cluster: their copies do not count."""
+        return nodes.difference(self._site.state.membership.leaving)
 
     def _substitute(self, write: ChunkWrite) -> Protocol_[None]:
         """Ask nodes that were not chosen, so that a chunk gets its W copies although some of its N nodes fail."""
-        missing = self._policy.write_quorum - len(write.stored) - len(write.pending)
+        missing = self._policy.write_quorum - len(self._lasting(write.stored | write.pending))
         _, order = targets(self._site, self._policy, self._credentials.volume, self._inode, write.number)
+        if write.size and not len(write.data):
+            raise QuorumLost("a node that stored the file leaves the cluster; try again")
         others = [node for node in order if node not in write.tried and self._site.up(node)][:missing]
         if len(others) < missing:
             raise self._failure(write)

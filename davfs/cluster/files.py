@@ -30,10 +30,11 @@ SEGMENTS_IN_RECORD = 16
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Chunks that are stored, or (small ones) still to travel with the record."""
+    """Chunks that are stored, or (small ones) still to travel with the record. ``check``: raises if they are no longer."""
 
     chunks: tuple[ChunkRef, ...]
     attachments: tuple[Attachment, ...] = ()
+    check: Callable[[], None] = lambda: None
 
 
 def put(
@@ -94,6 +95,7 @@ def _publish(
     manifest = yield from manifest_of(holder, written.chunks, chunk_size, now if mtime_ns is None else mtime_ns)
 
     def prepare(view: IndexView) -> Build:
+        written.check()
         existing, parent = check(view)
         held = view.manifest(existing.inode) if existing is not None else None
 
@@ -147,7 +149,7 @@ def _store(holder: Holder, read: Reader, length: int | None) -> Protocol_[Writte
         yield from upload.write(data)
         data = _fill(reading, policy.chunk_size) if len(data) == policy.chunk_size else b""
     _check_length(total, length)
-    return Written((yield from upload.finish()))
+    return Written((yield from upload.finish()), check=upload.check)
 
 
 def _fill(read: Reader, size: int) -> bytes:

@@ -37,7 +37,7 @@ class Gateway:
 
     def create_volume(self, name: str, policy: VolumePolicy) -> VolumeInfo:
         """Create a volume on as many replicas as its policy says; :class:`Unavailable` while fewer nodes have joined."""
-        nodes = sorted(self._site.state.nodes)
+        nodes = sorted(self._site.state.storing())
         volume_id = self._site.random.token(16).hex()
         count = policy.replicas
         if len(nodes) < max(count, policy.copies):

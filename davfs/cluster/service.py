@@ -16,7 +16,7 @@ from davfs.cluster.site import Site
 from davfs.core import grants
 from davfs.core.chunking import digest_of
 from davfs.core.effects import Protocol_, Reply, Wait
-from davfs.core.errors import CorruptData, InvalidInput, StaleEpoch
+from davfs.core.errors import CorruptData, InvalidInput, StaleEpoch, Unavailable
 from davfs.core.model import Epoch, position
 
 Handler: TypeAlias = Callable[[str, Mapping[str, Any], bytes], Protocol_[Reply]]
@@ -91,6 +91,8 @@ class Service:
         yield from self._check_program(peer, args)
         if not args.get("repair"):
             self._check_epoch(args["volume"], Epoch(*args["epoch"]), digest_of(args["token"]))
+            if self._site.node in self._site.state.membership.leaving:
+                raise Unavailable(f"{self._site.node} leaves the cluster and takes no new chunks")
         elif not blob or digest_of(blob) != args["digest"]:
             raise CorruptData("a repair came with bytes of another digest")
         self._site.chunks.put(args["volume"], args["digest"], blob)

@@ -20,6 +20,7 @@ from davfs.core.errors import (
     InvalidInput,
     Locked,
     LockTokenMismatch,
+    NodeInUse,
     StaleEpoch,
     UnknownFormat,
     VolumeHeld,
@@ -92,6 +93,10 @@ class ClusterState:
         except KeyError:
             raise VolumeNotFound(f"there is no volume with id {volume_id}") from None
 
+    def storing(self) -> dict[str, NodeInfo]:
+        """The nodes that new chunks go to."""
+        return {name: node for name, node in self.nodes.items() if name not in self.membership.leaving}
+
     # --- the state machine ------------------------------------------------------------------------------------------
 
     def apply(self, command: tuple[Any, ...]) -> Any:
@@ -159,12 +164,33 @@ class ClusterState:
         """Spend a join token for a new node."""
         self.membership = membership.admit(self.membership, self.nodes, token_id, NodeInfo(**node))
 
+    def _do_node_leave(self, name: str) -> None:
+        """A node that is to be removed gets no new chunks; refused while it keeps a volume's records."""
+        self._no_replica(name)
+        self.membership = membership.leave(self.membership, self.nodes, name)
+
+    def _do_node_stay(self, name: str) -> None:
+        self.membership = membership.stay(self.membership, name)
+
+    def _do_node_remove(self, name: str) -> None:
+        """Remove a node that leaves, or one that never started. Its name is not used again."""
+        self._no_replica(name)
+        self.membership = membership.remove(self.membership, self.nodes, name)
+        self.nodes = {key: node for key, node in self.nodes.items() if key != name}
+
+    def _no_replica(self, name: str) -> None:
+        kept = sorted(volume.name for volume in self.volumes.values() if name in volume.replicas)
+        if kept:
+            raise NodeInUse(f"{name} keeps the records of {', '.join(kept)}: as a volume replica it cannot go", volumes=kept)
+
     def _do_volume_create(self, volume_id: str, name: str, policy: dict[str, Any], replicas: list[str]) -> list[Any]:
         check_volume_name(name)
         if volume_id in self.volumes or any(volume.name == name for volume in self.volumes.values()):
             raise AlreadyExists(f"there is a volume {name!r} already", name=name)
         if not replicas or len(set(replicas)) != len(replicas):
             raise InvalidInput("a volume needs distinct replicas")
+        if going := set(replicas) & {*self.membership.leaving, *self.membership.removed}:
+            raise InvalidInput(f"{', '.join(sorted(going))} leaves the cluster and keeps no new volume")
         self._replace(VolumeState(volume_id, name, VolumePolicy(**policy), tuple(replicas)))
         return [volume_id, name]
 

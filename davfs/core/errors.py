@@ -72,6 +72,13 @@ class NodeNotFound(NotFound):
     code = "node-not-found"
 
 
+class NodeInUse(DavfsError):
+    """The node holds copies that are needed. ``data``: volumes."""
+
+    code = "node-in-use"
+    status = 409
+
+
 class ParentMissing(DavfsError):
     """The parent collection does not exist; create it first (RFC 4918, 9.3.1)."""
 

@@ -70,16 +70,24 @@ def register(table: Membership, nodes: Mapping[str, NodeInfo], info: NodeInfo) -
     return replace(table, admitted={name: node for name, node in table.admitted.items() if name != info.name})
 
 
-def remove(table: Membership, nodes: Mapping[str, NodeInfo], name: str) -> Membership:
-    """Without a node, for ever."""
-    if name not in nodes and name not in table.admitted:
+def leave(table: Membership, nodes: Mapping[str, NodeInfo], name: str) -> Membership:
+    """With a node that gets no new chunks from now on."""
+    if name not in nodes:
         raise NodeNotFound(f"there is no node {name!r}")
-    return replace(
-        table,
-        admitted={key: node for key, node in table.admitted.items() if key != name},
-        removed=(*table.removed, name),
-        leaving=tuple(key for key in table.leaving if key != name),
-    )
+    return replace(table, leaving=tuple(sorted({*table.leaving, name})))
+
+
+def stay(table: Membership, name: str) -> Membership:
+    """With a node that gets new chunks again."""
+    return replace(table, leaving=tuple(key for key in table.leaving if key != name))
+
+
+def remove(table: Membership, nodes: Mapping[str, NodeInfo], name: str) -> Membership:
+    """Without a node, for ever. One that has started must be leaving before."""
+    if name not in table.leaving and name not in table.admitted:
+        raise NodeNotFound(f"there is no node {name!r}" if name not in nodes else f"{name} does not leave")
+    admitted = {key: node for key, node in table.admitted.items() if key != name}
+    return replace(stay(table, name), admitted=admitted, removed=(*table.removed, name))
 
 
 def next_members(

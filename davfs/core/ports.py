@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
-from davfs.core.model import Entry, Epoch, Manifest, Position
+from davfs.core.model import ChunkRef, Entry, Epoch, Manifest, Position
 from davfs.core.raft_log import LogChange, LogImage
 from davfs.core.record import Record
 
@@ -184,6 +184,10 @@ class IndexView(Protocol):
 
     def segment(self, inode: str, number: int) -> tuple[str, str] | None:
         """(version, JSON text) of one segment."""
+        ...
+
+    def chunks(self) -> Iterator[ChunkRef]:
+        """Every chunk of every file, in the trash too, in no order; one of several files comes several times."""
         ...
 
     def properties(self, inode: str) -> dict[str, tuple[str, str]]:

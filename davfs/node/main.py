@@ -39,6 +39,7 @@ from davfs.node.addresses import Addresses
 from davfs.node.admin import Admin
 from davfs.node.admission import Admission
 from davfs.node.config import NodeConfig
+from davfs.node.departure import Departure
 from davfs.node.http_api import HttpApi
 from davfs.node.join import Joining
 from davfs.node.programs import VOLUME_METHODS, Programs
@@ -116,6 +117,7 @@ class Node:
         self.expiry = Expiry(self.site, lambda: self.raft.is_leader, lambda: self.raft.term)
         self.programs = Programs(config, self.state, self.raft, self.expiry.remaining, self.site.request_id)
         self.admission = Admission(config, self.state, self.raft, self.client, self.site.request_id)
+        self.departure = Departure(config, self.site, self.replicas, self.raft, self.client)
         self.voters = Voters(config.name, self.raft, self.state)
         handlers = self._handlers()
         self.rpc = RpcServer(
@@ -168,7 +170,7 @@ class Node:
 
         own = {
             **self.admin.handlers(), **self.usage.handlers(), **self.accounts.handlers(), **self.programs.handlers(),
-            **self.admission.handlers(),
+            **self.admission.handlers(), **self.departure.handlers(),
         }  # fmt: skip
         return {method: of(method) for method in self.service.handlers} | own
 
@@ -192,7 +194,7 @@ class Node:
         runtime.start(self.expiry.run(), "expire")
         runtime.start(self.scrub.run(), "scrub")
         runtime.start(self.gateway.keep_tokens(), "tokens")
-        runtime.start(self.voters.run(), "voters")
+        runtime.start(self.voters.run(fail), "voters")
         for ended in (self.scrub.stop, self.fetcher.stop, self.expiry.stop, self.joining.stop, self.voters.stop):
             self._stack.callback(ended)
         # Last to open and first to close: no request may find a part missing.

@@ -7,6 +7,7 @@ node that dies between the two leaves work for the next leader, and nothing else
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Protocol
 
 from davfs.consensus.membership import Members, members
@@ -47,13 +48,16 @@ class Voters:
     def stop(self) -> None:
         self._stopped = True
 
-    def run(self) -> Protocol_[None]:
-        """The background task; on a node that does not lead it waits."""
+    def run(self, fail: Callable[[str], None]) -> Protocol_[None]:
+        """The background task; on a node that does not lead it waits. ``fail`` ends a node that was removed."""
         while not self._stopped:
             yield Sleep(LOOK_S)
             try:
                 if self._raft.is_leader:
                     self.step()
+                elif self._name in self._state.membership.removed:
+                    fail(f"{self._name} was removed from the cluster; its data may be deleted")
+                    return
             except DavfsError as error:
                 log.info("Raft's members did not change yet: %s", error)
 

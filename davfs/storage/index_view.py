@@ -6,13 +6,14 @@ Errors of SQLite pass through as they come: whoever made the view translates the
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from typing import Any
 
 import msgpack
 
 from davfs.core import values
 from davfs.core.errors import CorruptData
-from davfs.core.model import DIRECTORY, ROOT, Entry, Epoch, Manifest, Position
+from davfs.core.model import DIRECTORY, ROOT, ChunkRef, Entry, Epoch, Manifest, Position
 
 _COLUMNS = "inode, parent, name, kind, version, created_ns, mtime_ns, size, etag"  # the order of Entry's fields
 _ENTRY = f"SELECT {_COLUMNS} FROM entry WHERE inode = ?"
@@ -81,6 +82,16 @@ class SqliteIndexView:
             "SELECT version, json FROM segment WHERE inode = ? AND number = ?", (inode, number)
         ).fetchone()
         return None if row is None else (row[0], row[1])
+
+    def chunks(self) -> Iterator[ChunkRef]:
+        """Every chunk of every file, one after the other: read to the end before anything else."""
+        try:
+            for (text,) in self._db.execute("SELECT json FROM manifest"):
+                yield from values.decode_manifest(text).chunks
+            for (text,) in self._db.execute("SELECT json FROM segment"):
+                yield from values.decode_segment(text)
+        except ValueError as error:
+            raise CorruptData(f"a list of chunks is malformed: {error}") from error
 
     def properties(self, inode: str) -> dict[str, tuple[str, str]]:
         """Clark name -> (version, XML) of the dead properties."""

@@ -368,6 +368,18 @@ def test_segments_and_properties(store):
         assert view.properties(ROOT) == {}
 
 
+def test_every_chunk_is_listed_of_manifests_and_segments(store):
+    history = History(store)
+    own, other = ChunkRef("0" * 64, 4, ("node-1", "node-2")), ChunkRef("1" * 64, 4, ("node-3",))
+    history.do(name("a", "v", ROOT, "a"), content("a", "v", manifest(4)), content("nameless", "v", manifest(4)))
+    history.do((keys.make(keys.SEGMENT, "c1", "v1", "0"), values.encode_segment((other, other))))
+    with store.view() as view:
+        assert sorted(view.chunks(), key=lambda chunk: chunk.digest) == [own, own, other, other]
+    history.do(gone(keys.SEGMENT, "c1", "v1", "0"))
+    with store.view() as view:
+        assert list(view.chunks()) == [own, own]
+
+
 def test_properties_of_all_members_of_a_directory(store):
     history = History(store)
     history.do(

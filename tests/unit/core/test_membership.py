@@ -4,7 +4,7 @@ import pytest
 
 from davfs.core import membership
 from davfs.core.cluster_state import ClusterState, value_of
-from davfs.core.errors import AlreadyExists, Forbidden, InvalidInput
+from davfs.core.errors import AlreadyExists, Forbidden, InvalidInput, NodeInUse, NodeNotFound
 from davfs.core.membership import Membership, next_members
 from davfs.core.model import NodeInfo
 
@@ -50,10 +50,31 @@ def test_names_in_use_and_too_many_nodes_are_refused_and_spend_no_token() -> Non
         membership.admit(table, nodes, "t", NodeInfo("a", ""))
     with pytest.raises(InvalidInput, match="7 nodes"):
         membership.admit(table, nodes, "t", NodeInfo("h", ""))
-    removed = membership.remove(table, nodes, "g")
+    removed = membership.remove(membership.leave(table, nodes, "g"), nodes, "g")
     del nodes["g"]
     with pytest.raises(AlreadyExists, match="removed"):
         membership.admit(removed, nodes, "t", NodeInfo("g", ""))
+
+
+def test_a_node_leaves_before_it_is_removed_and_its_name_with_it() -> None:
+    cluster = state()
+    value_of(cluster.apply(("v", "volume_create", "id", "demo", {}, ["a", "b"])))
+    for verb in ("node_leave", "node_remove"):
+        with pytest.raises(NodeInUse, match="records of demo"):
+            value_of(cluster.apply((f"{verb} a", verb, "a")))
+    with pytest.raises(NodeNotFound, match="does not leave"):
+        value_of(cluster.apply(("too early", "node_remove", "c")))
+    value_of(cluster.apply(("1", "node_leave", "c")))
+    assert set(cluster.storing()) == {"a", "b"}
+    with pytest.raises(InvalidInput, match="leaves"):
+        value_of(cluster.apply(("w", "volume_create", "other", "second", {}, ["a", "b", "c"])))
+    value_of(cluster.apply(("2", "node_stay", "c")))
+    assert set(cluster.storing()) == {"a", "b", "c"}
+    value_of(cluster.apply(("3", "node_leave", "c")))
+    value_of(cluster.apply(("4", "node_remove", "c")))
+    assert set(cluster.nodes) == {"a", "b"}
+    with pytest.raises(Forbidden, match="was removed"):
+        value_of(cluster.apply(("5", "node_set", "c", "http://c", "", 1.0, "disk of c")))
 
 
 def test_another_disk_under_a_known_name_is_refused() -> None:
