@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import signal
 import threading
 import time
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from davfs.cli.signals import stop_event
 from davfs.core.errors import AlreadyExists, ConfigError, DavfsError, InvalidInput, Unavailable
 from davfs.core.model import VolumePolicy
 from davfs.node.config import DavConfig, Member, NodeConfig, check_policy, load_config
@@ -55,9 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the cluster until SIGINT or SIGTERM; 0 when it started and was told to stop."""
     from davfs.cli.processes import Nodes
 
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stop.set())
+    stop = stop_event()
     directory = arguments.dir.absolute()
     directory.mkdir(parents=True, exist_ok=True)
     ready = directory / "ready"

@@ -8,11 +8,11 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import threading
 from pathlib import Path
 from typing import Any
 
+from davfs.cli.signals import stop_event
 from davfs.node.config import load_config
 from davfs.node.pidfile import pid_file
 
@@ -35,9 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         level=logging.DEBUG if arguments.verbose else logging.INFO,
         format=f"%(asctime)s %(levelname)s {config.name} %(name)s: %(message)s",
     )
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stop.set())
+    stop = stop_event()
     with pid_file(config.pid_file):
         _stop_with_parent(stop)
         from davfs.node.main import serve  # the whole server: late, so that a wrong configuration is told at once
