@@ -19,6 +19,8 @@ _JOIN_TEXT = """Join a cluster with a token that `davfs node token` made, and wr
 Then run `davfs serve --config DIR/davfs.toml`: the node follows the others and votes as soon as it has caught up."""
 _REMOVE_TEXT = """Remove a node, running or lost, for good: its certificate opens nothing any more, and its name is not
 used again. Refused while it keeps the records of a volume, or while chunks would have fewer copies than a write waits for."""
+_READMIT_TEXT = """Say that a node's disk was replaced or wiped, and that the old one will not come back: what the node voted
+is forgotten, so it goes from Raft and comes back as a member that never voted. Then start it: it copies what it should have."""
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -48,6 +50,10 @@ def register(commands: Any) -> None:
     remove.add_argument("name", metavar="NAME")
     add_config(remove)
     remove.set_defaults(run=_remove)
+    readmit = actions.add_parser("readmit", help="let a node with a new disk in again", description=_READMIT_TEXT)
+    readmit.add_argument("name", metavar="NAME")
+    add_config(readmit)
+    readmit.set_defaults(run=_readmit)
 
 
 def _token(arguments: argparse.Namespace) -> int:
@@ -67,6 +73,13 @@ def _remove(arguments: argparse.Namespace) -> int:
     with connect(arguments.config) as remote:
         answer = remote.ask("admin.node_remove", {"name": arguments.name}, timeout=600.0)
     print(f"{answer['name']} is removed; {answer['chunks']} chunks that it held have enough copies elsewhere")
+    return 0
+
+
+def _readmit(arguments: argparse.Namespace) -> int:
+    with connect(arguments.config) as remote:
+        remote.ask("admin.node_readmit", {"name": arguments.name})
+    print(f"{arguments.name} may come back with a new disk; start it")
     return 0
 
 

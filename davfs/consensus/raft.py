@@ -51,7 +51,8 @@ class RaftNode:
     """A member of the cluster, with its replica of ``machine``.
 
     ``voters``: who votes until the log says otherwise. Without its own name this member begins as a learner: it follows the
-    log, and votes once the log names it (``reconfigure``).
+    log, and votes once the log names it (``reconfigure``). ``cautious``: with a blank log it takes no part until
+    ``release``, for it may be the successor of a member that voted.
 
     Takes ownership of ``store`` and ``network`` and closes both. The constructor loads the machine from the last snapshot and
     starts; committed entries follow as soon as a leader is known.
@@ -65,6 +66,8 @@ class RaftNode:
         machine: StateMachine,
         network: FrameNetwork,
         timing: RaftTiming | None = None,
+        *,
+        cautious: bool = False,
     ) -> None:
         self.name = name
         self._timing = timing or RaftTiming()
@@ -87,6 +90,8 @@ class RaftNode:
             self._transport.destroy()
             store.close()
             raise
+        self._journal = journal
+        self._transport.held = cautious and self.blank and bool(peers)
         network.set_peers(self._transport.peers)
         network.start(self._transport.deliver)
         self._thread = threading.Thread(target=self._run, name=f"raft-{name}", daemon=True)
@@ -127,6 +132,20 @@ class RaftNode:
         if not attempt.ended.is_set():
             raise ConsensusUnavailable(f"Raft did not confirm a change of its members within {timeout:g} s")
         return bool(attempt.reason == FAIL_REASON.SUCCESS)
+
+    @property
+    def blank(self) -> bool:
+        """Whether this member has never voted nor held an entry of a leader, as far as its disk remembers."""
+        return self._journal.snapshot is None and self._journal.last.index <= 1 and self._journal.getCurrentTerm() == 0
+
+    @property
+    def held(self) -> bool:
+        """Whether this member takes no part yet."""
+        return self._transport.held
+
+    def release(self) -> None:
+        """Let a cautious member take part from now on."""
+        self._transport.held = False
 
     def hand_over(self) -> None:
         """Ask another member to lead, if this one does and another has everything."""

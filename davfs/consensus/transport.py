@@ -59,6 +59,8 @@ class FrameTransport(Transport):
         self._woken = False
         self._closed = False
         self._warned: set[str] = set()
+        self.held = False
+        """While true, every frame is dropped, as if the peers were not there."""
         self.ignored = 0
         """Frames that were no frames, or not from a peer, since the start."""
         self.on_loss: Callable[[Node], None] = lambda node: None
@@ -86,7 +88,7 @@ class FrameTransport(Transport):
 
     def deliver(self, peer: str, frame: bytes) -> None:
         """A frame from an authenticated peer; the network calls this from its own threads."""
-        if peer not in self._links or len(self._inbox) >= MAX_QUEUED_FRAMES:
+        if self.held or peer not in self._links or len(self._inbox) >= MAX_QUEUED_FRAMES:
             self.ignored += 1
             return
         self._inbox.append((peer, frame))

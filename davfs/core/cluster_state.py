@@ -169,6 +169,16 @@ class ClusterState:
         self._no_replica(name)
         self.membership = membership.leave(self.membership, self.nodes, name)
 
+    def _do_node_renew(self, name: str) -> None:
+        """A node's disk was replaced: it may come back once Raft has done without it."""
+        self.membership = membership.renew(self.membership, self.nodes, name)
+
+    def _do_node_renewed(self, name: str) -> None:
+        """Raft has done without the node: whatever it comes with is new."""
+        if name in self.membership.renewing:
+            self.membership = membership.renewed(self.membership, name)
+            self.nodes = {**self.nodes, name: replace(self.nodes[name], incarnation="")}
+
     def _do_node_stay(self, name: str) -> None:
         self.membership = membership.stay(self.membership, name)
 

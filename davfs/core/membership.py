@@ -23,12 +23,13 @@ MOST_TOKENS = 100
 @dataclass(frozen=True, slots=True)
 class Membership:
     """``tokens``: id -> seconds that it is good for; ``admitted``: nodes that have not started yet; ``removed``: names;
-    ``leaving``: names that get no new chunks."""
+    ``leaving``: names that get no new chunks; ``renewing``: nodes with a new disk, whose old votes go first."""
 
     tokens: Mapping[str, float] = field(default_factory=dict)
     admitted: Mapping[str, NodeInfo] = field(default_factory=dict)
     removed: tuple[str, ...] = ()
     leaving: tuple[str, ...] = ()
+    renewing: tuple[str, ...] = ()
 
 
 def add_token(table: Membership, token_id: str, ttl_s: float) -> Membership:
@@ -62,12 +63,29 @@ def register(table: Membership, nodes: Mapping[str, NodeInfo], info: NodeInfo) -
     if info.name in table.removed:
         raise Forbidden(f"{info.name} was removed from the cluster; to come back it joins anew, under another name")
     known = nodes.get(info.name)
-    if known is not None and known.incarnation and info.incarnation and known.incarnation != info.incarnation:
-        raise Forbidden(
-            f"{info.name} has another data directory than the one that it joined with: its disk was replaced or wiped."
-            f" Remove it (`davfs node remove {info.name}`) and let the machine join under another name"
-        )
+    check_disk(known, info.incarnation)
     return replace(table, admitted={name: node for name, node in table.admitted.items() if name != info.name})
+
+
+def check_disk(known: NodeInfo | None, incarnation: str) -> None:
+    """:class:`Forbidden` if a node has another data directory than the one that it is known by (""  on either side: any)."""
+    if known is not None and known.incarnation and incarnation and known.incarnation != incarnation:
+        raise Forbidden(
+            f"{known.name} has another data directory than the one that it joined with: its disk was replaced or wiped,"
+            f" and what it voted is forgotten. `davfs node readmit {known.name}` lets it in as a new member"
+        )
+
+
+def renew(table: Membership, nodes: Mapping[str, NodeInfo], name: str) -> Membership:
+    """With a node whose disk was replaced: it goes from Raft, and comes back as one that never voted."""
+    if name not in nodes:
+        raise NodeNotFound(f"there is no node {name!r}")
+    return replace(table, renewing=tuple(sorted({*table.renewing, name})))
+
+
+def renewed(table: Membership, name: str) -> Membership:
+    """With a node that is out of Raft and may come back."""
+    return replace(table, renewing=tuple(key for key in table.renewing if key != name))
 
 
 def leave(table: Membership, nodes: Mapping[str, NodeInfo], name: str) -> Membership:
@@ -87,7 +105,7 @@ def remove(table: Membership, nodes: Mapping[str, NodeInfo], name: str) -> Membe
     if name not in table.leaving and name not in table.admitted:
         raise NodeNotFound(f"there is no node {name!r}" if name not in nodes else f"{name} does not leave")
     admitted = {key: node for key, node in table.admitted.items() if key != name}
-    return replace(stay(table, name), admitted=admitted, removed=(*table.removed, name))
+    return replace(renewed(stay(table, name), name), admitted=admitted, removed=(*table.removed, name))
 
 
 def next_members(
@@ -95,13 +113,14 @@ def next_members(
 ) -> tuple[set[str], set[str]] | None:
     """The next single step of Raft's membership towards the cluster's: (voters, learners); None when there is none.
 
-    Who was removed goes first. A newcomer becomes a learner as soon as it is admitted, and a voter when it runs.
+    Who was removed, or has a new disk, goes first. A newcomer becomes a learner as soon as it is admitted, and a voter when
+    it runs.
     """
     for name in sorted({*voters, *learners}):
-        if name in table.removed:
+        if name in table.removed or name in table.renewing:
             return set(voters) - {name}, set(learners) - {name}
     for name in sorted({*table.admitted, *nodes}):
-        if name not in voters and name not in learners:
+        if name not in voters and name not in learners and name not in table.renewing:
             return set(voters), {*learners, name}
     for name in sorted(learners):
         if name in nodes:
@@ -119,6 +138,7 @@ def dump(table: Membership) -> dict[str, Any]:
         "admitted": [asdict(node) for node in table.admitted.values()],
         "removed": list(table.removed),
         "leaving": list(table.leaving),
+        "renewing": list(table.renewing),
     }
 
 
@@ -129,4 +149,5 @@ def load(value: Mapping[str, Any]) -> Membership:
         {node["name"]: NodeInfo(**node) for node in value.get("admitted", [])},
         tuple(value.get("removed", [])),
         tuple(value.get("leaving", [])),
+        tuple(value.get("renewing", [])),
     )

@@ -14,6 +14,7 @@ from davfs.core.cluster_state import value_of
 from davfs.core.effects import Protocol_, Sleep, Submit
 from davfs.core.errors import ConfigError, DavfsError, Forbidden
 from davfs.node.config import NodeConfig, cluster_settings
+from davfs.node.past import Past
 from davfs.rpc.client import RpcClient
 
 log = logging.getLogger(__name__)
@@ -26,8 +27,15 @@ class Joining:
     """The peers that were met, and the task that meets the rest."""
 
     def __init__(
-        self, config: NodeConfig, client: RpcClient, runtime: ThreadRuntime, site: Site, incarnation: str = ""
+        self,
+        config: NodeConfig,
+        client: RpcClient,
+        runtime: ThreadRuntime,
+        site: Site,
+        past: Past,
+        incarnation: str,
     ) -> None:
+        self._past = past
         self._config = config
         self._incarnation = incarnation
         self._client = client
@@ -60,6 +68,9 @@ class Joining:
             self._unmet.difference_update(self._site.state.membership.removed)
             try:
                 self.check_peers()
+                if not self._past.settled():
+                    yield Sleep(RETRY_S)
+                    continue
                 known = self._site.state.nodes.get(info.name)
                 if known != info:
                     where = (info.rpc, info.forward)

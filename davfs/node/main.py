@@ -42,6 +42,7 @@ from davfs.node.config import NodeConfig
 from davfs.node.departure import Departure
 from davfs.node.http_api import HttpApi
 from davfs.node.join import Joining
+from davfs.node.past import Past
 from davfs.node.programs import VOLUME_METHODS, Programs
 from davfs.node.usage_admin import UsageAdmin
 from davfs.node.voters import Voters
@@ -96,7 +97,8 @@ class Node:
         network = HttpFrameNetwork(self._identity, self.addresses.rpc)
         # One that joined begins without a vote, and learns from the log who votes.
         founders = [member.name for member in config.cluster.nodes if not (config.joined and member.name == config.name)]
-        self.raft = RaftNode(config.name, founders, RaftJournal(directory.raft / "journal.db"), self.state, network)
+        journal = RaftJournal(directory.raft / "journal.db")
+        self.raft = RaftNode(config.name, founders, journal, self.state, network, cautious=True)
         stack.callback(self.raft.close)
         self.runtime = ThreadRuntime(config.name, self.client, self.raft.submit)
         stack.callback(self.runtime.close)
@@ -117,8 +119,9 @@ class Node:
         self.expiry = Expiry(self.site, lambda: self.raft.is_leader, lambda: self.raft.term)
         self.programs = Programs(config, self.state, self.raft, self.expiry.remaining, self.site.request_id)
         self.admission = Admission(config, self.state, self.raft, self.client, self.site.request_id)
+        self.past = Past(config, self.state, self.raft, self.client, directory.incarnation)
         self.departure = Departure(config, self.site, self.replicas, self.raft, self.client)
-        self.voters = Voters(config.name, self.raft, self.state)
+        self.voters = Voters(config.name, self.raft, self.state, self.site.request_id)
         handlers = self._handlers()
         self.rpc = RpcServer(
             *config.rpc.listen, self._identity, handlers, network.deliver, config.limits.rpc_threads,
@@ -127,7 +130,7 @@ class Node:
         )  # fmt: skip
         limits = config.limits
         self.scrub = Scrub(self.site, self.replicas, limits.scrub_hours * 3600.0, limits.scrub_mib_per_s * MIB)
-        self.joining = Joining(config, self.client, self.runtime, self.site, directory.incarnation)
+        self.joining = Joining(config, self.client, self.runtime, self.site, self.past, directory.incarnation)
 
     def _make_site(self, directory: DataDirectory) -> Site:
         applied = ThreadSignal()
@@ -170,7 +173,7 @@ class Node:
 
         own = {
             **self.admin.handlers(), **self.usage.handlers(), **self.accounts.handlers(), **self.programs.handlers(),
-            **self.admission.handlers(), **self.departure.handlers(),
+            **self.admission.handlers(), **self.departure.handlers(), **self.past.handlers(),
         }  # fmt: skip
         return {method: of(method) for method in self.service.handlers} | own
 

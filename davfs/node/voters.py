@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from davfs.consensus.membership import Members, members
 from davfs.core import membership
@@ -35,11 +35,14 @@ class Raft(Protocol):
 
     def hand_over(self) -> None: ...
 
+    def submit(self, command: tuple[Any, ...], timeout: float) -> Any: ...
+
 
 class Voters:
-    """``name``: of this node."""
+    """``name``: of this node; ``new_id`` gives fresh request ids."""
 
-    def __init__(self, name: str, raft: Raft, state: ClusterState) -> None:
+    def __init__(self, name: str, raft: Raft, state: ClusterState, new_id: Callable[[], str]) -> None:
+        self._new_id = new_id
         self._name = name
         self._raft = raft
         self._state = state
@@ -65,6 +68,9 @@ class Voters:
         """Make the next change, if one is due and Raft is ready for it; it is asked for again until it is done."""
         before = self._raft.members
         wanted = membership.next_members(*before, self._state.nodes, self._state.membership)
+        for name in self._state.membership.renewing:
+            if name not in before.everyone:  # and that is committed, or this leader could not have gone on
+                self._raft.submit((f"renewed {name} {self._new_id()}", "node_renewed", name), CHANGE_S)
         if wanted is None:
             return
         after = members(*wanted)

@@ -84,6 +84,19 @@ def test_another_disk_under_a_known_name_is_refused() -> None:
         value_of(cluster.apply(("other", "node_set", "a", "http://a", "", 1.0, "an empty disk")))
 
 
+def test_a_node_with_a_new_disk_goes_from_raft_before_it_comes_back() -> None:
+    cluster = state()
+    value_of(cluster.apply(("1", "node_renew", "a")))
+    table = cluster.membership
+    assert next_members(THREE, (), cluster.nodes, table) == ({"b", "c"}, set())
+    assert next_members(("b", "c"), (), cluster.nodes, table) is None
+    with pytest.raises(Forbidden):
+        value_of(cluster.apply(("2", "node_set", "a", "http://a", "", 1.0, "a new disk")))
+    value_of(cluster.apply(("3", "node_renewed", "a")))
+    value_of(cluster.apply(("4", "node_set", "a", "http://a", "", 1.0, "a new disk")))
+    assert next_members(("b", "c"), (), cluster.nodes, cluster.membership) == ({"b", "c"}, {"a"})
+
+
 def test_the_table_survives_a_snapshot() -> None:
     cluster = state()
     for number, command in enumerate([("token_add", "t", 60.0), ("token_add", "u", 9.0), ("node_admit", "u", info("d"))]):
