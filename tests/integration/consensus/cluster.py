@@ -152,11 +152,12 @@ class Cluster:
         for name in self.names:
             self.start(name)
 
-    def start(self, name: str) -> RaftNode:
+    def start(self, name: str, *, cautious: bool = False) -> RaftNode:
         """A member; one that is not among ``names`` is a newcomer, which knows those."""
         self.machines[name] = Ledger()
         store = RaftJournal(self.directory / name / "raft.db")
-        node = RaftNode(name, self.names, store, self.machines[name], self._network(name), self.timing)
+        network = self._network(name)
+        node = RaftNode(name, self.names, store, self.machines[name], network, self.timing, cautious=cautious)
         node.on_leadership(lambda term, leads: self.leaders.setdefault(term, set()).add(name) if leads else None)
         self.nodes[name] = node
         return node

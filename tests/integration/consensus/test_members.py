@@ -154,3 +154,36 @@ def test_a_leader_hands_over_and_is_removed_and_disturbs_nobody(cluster: Cluster
     assert gone.name not in leader.connected_peers
     with pytest.raises(ConsensusUnavailable):
         gone.submit(("c", 1), 1)
+
+
+def test_a_cautious_member_with_a_blank_log_takes_no_part(cluster: Cluster) -> None:
+    cluster.leader().submit(("a", 1), 5)
+    cluster.stop("node-3")
+    for file in (cluster.directory / "node-3").iterdir():
+        file.unlink()
+    blank = cluster.start("node-3", cautious=True)
+    with pytest.raises(ConsensusUnavailable):
+        blank.submit(("b", 1), 1)
+    gone = cluster.leader().name
+    cluster.stop(gone)
+    time.sleep(1.5)
+    assert not any(node.is_leader for node in cluster.nodes.values()), "its vote counted"
+    assert blank.held and blank.blank
+    assert not cluster.start(gone, cautious=True).held, "it remembers"
+    cluster.leader().submit(("c", 1), 5)
+
+
+def test_cautious_members_that_are_all_blank_begin_when_released(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, size=1)
+    cluster.names = ["node-1", "node-2", "node-3"]
+    cluster.stop("node-1")
+    try:
+        made = [cluster.start(name, cautious=True) for name in ("node-2", "node-3")]
+        time.sleep(1.0)
+        assert all(node.held and node.blank and node.leader is None for node in made)
+        for node in made:
+            node.release()
+        cluster.leader().submit(("a", 1), 5)
+        assert not any(node.blank for node in made)
+    finally:
+        cluster.close()
