@@ -116,8 +116,8 @@ class Admin:
         return self._volumes()
 
     def volume_show(self, args: Mapping[str, Any]) -> dict[str, Any]:
-        """One volume with its policy, grant and DAV locks; ``session``: account, address and User-Agent of the session
-        that has it to itself."""
+        """One volume with its policy, grant, DAV locks and the replica stores that may vote; ``session``: account, address
+        and User-Agent of the session that has it to itself."""
         volume = self._named(args)
         grant = volume.tenure.grant
         return {
@@ -125,6 +125,7 @@ class Admin:
             "policy": asdict(volume.policy),
             "grant": None if grant is None else {"ttl": grant.ttl_s, "refreshes": grant.refreshes},
             "session": None if volume.session is None else list(volume.session),
+            "incarnations": dict(volume.incarnations),
             "locks": [{**asdict(lock), "path": "/" + "/".join(lock.path)} for lock in volume.locks.values()],
         }
 
