@@ -6,9 +6,9 @@ it beside the nodes' folders; ``rpc.authority`` names another place), asked by t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeAlias
 
 from davfs.core.cluster_state import ClusterState, value_of
 from davfs.core.errors import AlreadyExists, ConfigError, DavfsError, Forbidden, InvalidInput, Unavailable
@@ -18,6 +18,8 @@ from davfs.node.admin import COMMAND_TIMEOUT, Handler, Raft
 from davfs.node.config import NODE_NAME, NodeConfig, parse_address
 from davfs.rpc import admission
 from davfs.rpc.client import RpcClient
+
+Wsgi: TypeAlias = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes | memoryview]]
 
 SHORTEST_S, LONGEST_S = 60.0, 7 * 24 * 3600.0
 SIGN_TIMEOUT = 3.0
@@ -134,6 +136,21 @@ class Admission:
 
     def _command(self, request_id: str, verb: str, *arguments: Any) -> Any:
         return value_of(self._raft.submit((request_id, verb, *arguments), COMMAND_TIMEOUT))
+
+
+def members_only(application: Wsgi, admit: Callable[[str], None]) -> Wsgi:
+    """The application for forwarded requests, without those of a peer that ``admit`` refuses: its connection may be older
+    than its removal."""
+
+    def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes | memoryview]:
+        try:
+            admit(str(environ.get("davfs.forwarded", "")))
+        except Forbidden:
+            start_response("403 Forbidden", [("Content-Length", "0"), ("Connection", "close")])
+            return []
+        return application(environ, start_response)
+
+    return answer
 
 
 def _wanted(args: Mapping[str, Any]) -> tuple[NodeInfo, str]:

@@ -37,7 +37,7 @@ from davfs.node import memory
 from davfs.node.account_admin import AccountAdmin
 from davfs.node.addresses import Addresses
 from davfs.node.admin import Admin
-from davfs.node.admission import Admission
+from davfs.node.admission import Admission, members_only
 from davfs.node.config import NodeConfig
 from davfs.node.departure import Departure
 from davfs.node.http_api import HttpApi
@@ -223,7 +223,7 @@ class Node:
         limits = config.limits
         public_tls = public_context(config.dav.cert, config.dav.key) if config.dav.cert and config.dav.key else None
         forwarded = DavServer(
-            *config.forward.listen, application, self._identity.server,
+            *config.forward.listen, members_only(application, self.admission.admit_peer), self._identity.server,
             threads=limits.forward_threads, working=limits.working_requests, peer_name=self._peer, name="forward",
         )  # fmt: skip
         public = DavServer(
