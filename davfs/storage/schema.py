@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 
 from davfs.core.errors import CorruptData, DavfsError, NoSpace, Unavailable, UnknownFormat
@@ -19,7 +20,8 @@ APPLICATION_ID = 0x64615663  # "daVc": a wrong file is told apart from a damaged
 FORMAT = 1
 MEMORY = ":memory:"
 
-_CHECKPOINT_PAGES = 2000
+_CHECKPOINT_PAGES = 1000
+_GROWN_BYTES = 4 << 20  # about as many pages
 _WAL_BYTES = 64 << 20
 _CACHE_KIB = 8 << 10
 _READER_CACHE_KIB = 1 << 10  # there may be several; the system caches the file for all of them
@@ -71,6 +73,8 @@ def open_writer(path: str) -> sqlite3.Connection:
         raise translate(error, path, writing=False) from error
     try:
         _check_or_make(db, path)
+        if path != MEMORY:
+            _grow_log(db)
         if path != MEMORY:  # even if it was there: whoever made it may have died before this
             sync_directory(Path(path).parent)
     except (sqlite3.Error, OSError) as error:
@@ -80,6 +84,26 @@ def open_writer(path: str) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _grow_log(db: sqlite3.Connection) -> None:
+    """Give the write-ahead log its usual size at once.
+
+    A commit that overwrites blocks which are there already syncs data alone; one that makes the file longer has the file
+    system commit its own journal too, which takes about twice as long (measured: 0.28 ms and 0.15 ms). A disk without
+    room for it is no reason not to start.
+    """
+    try:
+        db.execute("DROP TABLE IF EXISTS grown")
+        db.execute("CREATE TABLE grown (filler BLOB)")
+        db.execute("INSERT INTO grown VALUES (zeroblob(?))", (_GROWN_BYTES,))
+        db.execute("DROP TABLE grown")
+        db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY):
+            raise
+        with suppress(sqlite3.OperationalError):
+            db.execute("DROP TABLE IF EXISTS grown")
 
 
 def open_reader(path: str) -> sqlite3.Connection:

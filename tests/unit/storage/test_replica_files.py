@@ -155,20 +155,30 @@ def test_appends_are_synced_and_commits_are_not(path):
                 steps.append([word])
         if steps and ("fdatasync(" in line or "fsync(" in line):
             steps[-1].append("sync")
-    assert [step for step in steps if step[0] == "append"] == [["append", "sync"]] * 10
+    # The first one also syncs the header of the write-ahead log, which begins anew.
+    assert [step for step in steps if step[0] == "append"][1:] == [["append", "sync"]] * 9
     assert [step for step in steps if step[0] == "commit"][1:] == [["commit"]] * 9
+
+
+def fill(store):
+    """Append until one more large record does not fit: (the state before that one, its seq)."""
+    for seq in range(2, 30):  # the pages that are there already are used up first
+        before = state(store)
+        try:
+            append(store, seq, padding=500_000)
+        except NoSpace:
+            return before, seq
+    pytest.fail("the database never was full")
 
 
 def test_a_full_database_refuses_and_keeps_its_state(path):
     store = ReplicaDb(path)
     store.commit([append(store, 1)])
-    before = state(store)
     store._db.execute(f"PRAGMA max_page_count = {store._db.execute('PRAGMA page_count').fetchone()[0] + 4}")
-    with pytest.raises(NoSpace):
-        append(store, 2, padding=500_000)
+    before, seq = fill(store)
     assert state(store) == before
-    append(store, 2)
-    assert store.last.seq == 2
+    append(store, seq)
+    assert store.last.seq == seq
     store.close()
 
 
@@ -176,9 +186,8 @@ def test_a_failed_write_poisons_for_ever(path):
     store = ReplicaDb(path)
     store.commit([append(store, 1)])
     before = state(store)
-    wal = path.with_name(path.name + "-wal").stat().st_size
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (wal + 10_000, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
     try:
         with pytest.raises((StorePoisoned, NoSpace)) as caught:
             append(store, 2, padding=500_000)
