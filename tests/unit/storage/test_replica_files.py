@@ -19,6 +19,7 @@ from davfs.core.model import ORIGIN, ROOT, Epoch, Manifest, Position
 from davfs.core.ports import AppliedRecord, DocumentUpdate, IndexUpdate
 from davfs.core.record import OPERATION, Record, decode, encode
 from davfs.storage.replica_db import ReplicaDb
+from tests.support.tools import refuse, require_tool
 
 EPOCH = Epoch(1, 1)
 
@@ -131,9 +132,7 @@ def test_a_write_ahead_log_cut_anywhere_is_an_earlier_state(path, tmp_path):
 
 
 def test_appends_are_synced_and_commits_are_not(path):
-    strace = shutil.which("strace")
-    if strace is None:
-        pytest.skip("strace is not installed")
+    strace = require_tool("strace")
     code = (
         "import importlib.util, sys, os\n"
         "spec = importlib.util.spec_from_file_location('helper', sys.argv[1])\n"
@@ -147,7 +146,7 @@ def test_appends_are_synced_and_commits_are_not(path):
     command = [strace, "-f", "-e", "trace=fsync,fdatasync,write", sys.executable, "-c", code, __file__, str(path)]
     run = subprocess.run(command, capture_output=True, text=True, timeout=60)
     if run.returncode:
-        pytest.skip("tracing is not allowed here")
+        refuse("tracing is not allowed here")
     steps: list[list[str]] = []
     for line in run.stderr.splitlines():
         for word in ("append", "commit", "end"):
