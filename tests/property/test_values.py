@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -69,11 +71,18 @@ JSON = st.recursive(
 
 @given(JSON.map(json.dumps) | st.text(max_size=20))
 def test_malformed_values_are_refused(text):
-    for decode in (values.decode_name, values.decode_manifest, values.decode_segment):
+    """With a ValueError and nothing else; what is accepted is well formed: it can be written and read again."""
+    codecs: list[tuple[Callable[[str], Any], Callable[[Any], str]]] = [
+        (values.decode_name, lambda entry: values.encode_name(*entry)),
+        (values.decode_manifest, values.encode_manifest),
+        (values.decode_segment, values.encode_segment),
+    ]
+    for decode, encode in codecs:
         try:
-            decode(text)
+            accepted = decode(text)
         except ValueError:
             continue
+        assert decode(encode(accepted)) == accepted
 
 
 @given(CHUNKS.filter(bool), st.data())
