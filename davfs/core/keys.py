@@ -16,8 +16,16 @@ MANIFEST = "m"  # m/<inode>: size, mtime, etag, chunks or number of segments
 SEGMENT = "s"  # s/<inode>/<number>: a run of chunks of a large file
 PROPERTY = "p"  # p/<inode>/<Clark name>: the XML of a dead property
 
-BUCKET_BITS = 8
-"""Entries of inodes that were made within 2**BUCKET_BITS records share a document."""
+BUCKET_BITS = 6
+"""The first inodes of 2**BUCKET_BITS consecutive records share a document (a load of it takes less than a millisecond)."""
+
+SHARED_INODES = 4
+"""So many inodes of a record go there; a record that makes more (a copied tree) has documents of its own for the rest."""
+
+PAGE_BITS = 6
+"""Those hold up to 2**PAGE_BITS inodes each: no document grows with the size of what is copied."""
+
+_BUCKET_BITS_1 = 8
 
 
 class Key(NamedTuple):
@@ -47,18 +55,24 @@ def parse(key: str) -> Key:
 
 def make_inode(at: Position, number: int) -> str:
     """The id of the ``number``-th inode that the record at ``at`` makes. Never reused: positions are not."""
-    return f"{at.seq:x}.{at.epoch.incarnation:x}.{at.epoch.counter:x}.{number:x}"
+    return f"{at.seq:x}.{at.epoch.incarnation:x}.{at.epoch.counter:x}-{number:x}"
 
 
 def document_of(inode: str, kind: str = NAME, part: str = "") -> str:
     """The id of the document that holds an entry. Segments of large files have a document each."""
     if kind == SEGMENT:
         return f"s/{inode}/{part}"
-    head = inode.partition(".")[0]
+    at, dash, number = inode.partition("-")
     try:
-        return f"b/{int(head, 16) >> BUCKET_BITS:x}"
+        seq = int(at.partition(".")[0], 16)
+        if not dash:
+            return f"b/{seq >> _BUCKET_BITS_1:x}"  # made by format 1: "." stands before its number
+        page = int(number, 16)
     except ValueError:
         return "b/system"  # properties of the root, which no record made
+    if page < SHARED_INODES:
+        return f"d/{seq >> BUCKET_BITS:x}"
+    return f"d/{seq:x}/{page >> PAGE_BITS:x}"
 
 
 def version_of(at: Position) -> str:
