@@ -6,6 +6,7 @@ directory's listing malformed XML, is refused where it would be made.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 
 from davfs.core.errors import InvalidInput
@@ -29,6 +30,14 @@ def check_name(name: str) -> str:
     if size > MAX_NAME:
         raise InvalidInput(f"a name may have {MAX_NAME} bytes of UTF-8 at most; this one has {size}")
     return name
+
+
+def canonical(name: str) -> str:
+    """The name in Unicode's form NFC: equal for names that look alike because they are the same characters.
+
+    Names are stored as they were given; macOS sends NFD, the others mostly NFC.
+    """
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def check_path(names: Iterable[str]) -> Path:

@@ -14,6 +14,7 @@ from davfs.core import keys, values
 from davfs.core.errors import CorruptData
 from davfs.core.keys import Key
 from davfs.core.model import DIRECTORY, ROOT
+from davfs.core.names import canonical
 from davfs.core.ports import IndexUpdate
 
 _PUT_SEGMENT = (
@@ -63,18 +64,21 @@ class IndexWriter:
         old = self._find("SELECT version, parent FROM entry WHERE inode = ?", key.inode)
         if old is not None and old[0] > key.version:
             return
+        plain = canonical(name.name)
+        alias = None if plain == name.name else plain
         if old is None:
             content = self._find("SELECT mtime_ns, size, etag FROM manifest WHERE inode = ?", key.inode)
             self._db.execute(
-                "INSERT INTO entry (inode, parent, name, kind, version, created_ns, mtime_ns, size, etag)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (key.inode, name.parent, name.name, name.kind, key.version, name.created_ns)
+                "INSERT INTO entry (inode, parent, name, canonical, kind, version, created_ns, mtime_ns, size, etag)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (key.inode, name.parent, name.name, alias, name.kind, key.version, name.created_ns)
                 + (content or (name.created_ns, 0, "")),
             )
         else:
             self._db.execute(
-                "UPDATE entry SET parent = ?, name = ?, kind = ?, version = ?, created_ns = ? WHERE inode = ?",
-                (name.parent, name.name, name.kind, key.version, name.created_ns, key.inode),
+                "UPDATE entry SET parent = ?, name = ?, canonical = ?, kind = ?, version = ?, created_ns = ?"
+                " WHERE inode = ?",
+                (name.parent, name.name, alias, name.kind, key.version, name.created_ns, key.inode),
             )
             if old[1] != name.parent:
                 self._touch(old[1], at_ns)

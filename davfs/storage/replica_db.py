@@ -29,6 +29,10 @@ from davfs.storage.schema import MEMORY, open_reader, open_writer, translate
 REPLIES_KEPT = 10_000
 _PRUNE_EVERY = 256
 _IDLE_READERS = 8
+_STATE = (
+    "incarnation, sealed_incarnation, sealed_counter, committed_incarnation, committed_counter, committed_seq,"
+    " files, bytes, root_mtime_ns"
+)
 
 _log = logging.getLogger(__name__)
 
@@ -61,10 +65,10 @@ class ReplicaDb:
             raise
 
     def _read_state(self) -> None:
-        row = self._db.execute("SELECT * FROM state").fetchone()
+        row = self._db.execute(f"SELECT {_STATE} FROM state").fetchone()
         if row is None:
             raise CorruptData(f"{self._path} has lost its state; remove it to have it copied from another replica")
-        _, self._incarnation, si, sc, ci, cc, cs, self._files, self._bytes, self._root_mtime_ns = row
+        self._incarnation, si, sc, ci, cc, cs, self._files, self._bytes, self._root_mtime_ns = row
         self._sealed = Epoch(si, sc)
         self._committed = Position(Epoch(ci, cc), cs)
         last = self._db.execute("SELECT incarnation, counter, seq FROM log ORDER BY seq DESC LIMIT 1").fetchone()

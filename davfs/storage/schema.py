@@ -1,13 +1,15 @@
-"""Layout of a volume replica's database (format 1, docs/FORMAT.md), and how one is opened. May import only core.
+"""Layout of a volume replica's database (docs/FORMAT.md), and how one is opened. May import only core.
 
 Tables: ``state`` (one row: incarnation, seal, commit mark, usage), ``log`` and ``late`` (encoded records), ``chunk``
 (small chunks that came with records), ``document`` and ``document_change`` (automerge bytes), and the index: ``entry``,
 ``manifest``, ``segment``, ``property``, ``reply``.
 Size, mtime and etag of files stand in ``entry`` too, so that listing a directory is one walk over one index.
+What stands here is format 1 and stays as it is: the later formats are steps in ``migrations.py``.
 """
 
 from __future__ import annotations
 
+import logging
 import secrets
 import sqlite3
 from contextlib import suppress
@@ -15,9 +17,9 @@ from pathlib import Path
 
 from davfs.core.errors import CorruptData, DavfsError, NoSpace, Unavailable, UnknownFormat
 from davfs.storage.files import poisoned, sync_directory
+from davfs.storage.migrations import FORMAT, migrate
 
 APPLICATION_ID = 0x64615663  # "daVc": a wrong file is told apart from a damaged one
-FORMAT = 1
 MEMORY = ":memory:"
 
 _CHECKPOINT_PAGES = 1000
@@ -26,6 +28,8 @@ _WAL_BYTES = 64 << 20
 _CACHE_KIB = 8 << 10
 _READER_CACHE_KIB = 1 << 10  # there may be several; the system caches the file for all of them
 _BUSY_S = 5.0
+
+_log = logging.getLogger(__name__)
 
 _SCHEMA = f"""
 CREATE TABLE state (
@@ -58,7 +62,6 @@ CREATE TABLE property (
     PRIMARY KEY (inode, name)) STRICT;
 CREATE TABLE reply (seq INTEGER PRIMARY KEY, request_id TEXT NOT NULL UNIQUE, reply BLOB NOT NULL) STRICT;
 PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {FORMAT};
 """
 
 
@@ -139,9 +142,9 @@ def _check_or_make(db: sqlite3.Connection, path: str) -> None:
             raise CorruptData(f"{path} is a database, but not one of a volume replica")
     elif db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
         raise CorruptData(f"{path} is a database, but not one of a volume replica")
-    elif version != FORMAT:
+    elif version > FORMAT:
         raise UnknownFormat(
-            f"{path} has format {version}; this davfs knows format {FORMAT}: start the version that wrote it"
+            f"{path} has format {version}; this davfs knows format {FORMAT} and older ones: start the version that wrote it"
         )
     if path != MEMORY:
         mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
@@ -152,6 +155,12 @@ def _check_or_make(db: sqlite3.Connection, path: str) -> None:
     db.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
     if version == 0:
         _make(db)
+    elif version < FORMAT:
+        _log.info("%s has format %d: it is migrated to format %d", path, version, FORMAT)
+        db.execute("BEGIN IMMEDIATE")
+        migrate(db, version)
+        db.execute("COMMIT")
+        _log.info("%s has format %d now", path, FORMAT)
 
 
 def _make(db: sqlite3.Connection) -> None:
@@ -159,4 +168,5 @@ def _make(db: sqlite3.Connection) -> None:
     for statement in _SCHEMA.split(";"):
         db.execute(statement)
     db.execute("INSERT INTO state VALUES (1, ?, 0, 0, 0, 0, 0, 0, 0, 0)", (secrets.token_hex(16),))
+    migrate(db, 1)
     db.execute("COMMIT")

@@ -14,7 +14,7 @@ import sys
 import pytest
 
 from davfs.core import keys, values
-from davfs.core.errors import CorruptData, NoSpace, StorePoisoned, UnknownFormat
+from davfs.core.errors import CorruptData, NoSpace, StorePoisoned
 from davfs.core.model import ORIGIN, ROOT, Epoch, Manifest, Position
 from davfs.core.ports import AppliedRecord, DocumentUpdate, IndexUpdate
 from davfs.core.record import OPERATION, Record, decode, encode
@@ -201,15 +201,6 @@ def test_a_failed_write_poisons_for_ever(path):
     again = ReplicaDb(path)
     append(again, 2)
     again.close()
-
-
-def test_a_newer_format_is_refused_by_name(path):
-    ReplicaDb(path).close()
-    db = sqlite3.connect(path)
-    db.execute("PRAGMA user_version = 2")
-    db.close()
-    with pytest.raises(UnknownFormat, match="format 2; this davfs knows format 1"):
-        ReplicaDb(path)
 
 
 def test_another_database_is_refused(path):

@@ -1,0 +1,52 @@
+"""Steps from each format of a replica's database to the next. May import only core.
+
+``STEPS[n]`` is the SQL script from format n to n + 1. A new database is made in format 1 and takes the same steps, so it
+cannot differ from one that was migrated. All the steps that an open needs run in one transaction with the new number:
+one that fails or is killed leaves the old database, which the davfs that wrote it opens as before.
+
+A script may call ``nfc(text)``: the text in Unicode's form NFC if that differs from it, else NULL.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+
+from davfs.core.names import canonical
+
+STEPS: Mapping[int, str] = {
+    1: """
+-- Names that are not in NFC are found by their NFC form too (core/names.py).
+ALTER TABLE entry ADD COLUMN canonical TEXT;
+UPDATE entry SET canonical = nfc(name);
+CREATE INDEX entry_by_canonical ON entry (parent, canonical, version) WHERE canonical IS NOT NULL;
+""",
+}
+
+FORMAT = 1 + len(STEPS)
+
+
+def migrate(db: sqlite3.Connection, version: int, steps: Mapping[int, str] = STEPS) -> None:
+    """Bring a database of format ``version`` to the newest, inside the caller's transaction. sqlite3.Error as it comes."""
+    db.create_function("nfc", 1, _nfc, deterministic=True)
+    for number in range(version, 1 + len(steps)):
+        for statement in _statements(steps[number]):
+            db.execute(statement)
+    db.execute(f"PRAGMA user_version = {1 + len(steps)}")
+
+
+def _nfc(text: str) -> str | None:
+    plain = canonical(text)
+    return None if plain == text else plain
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The statements of a script, one after the other: ``executescript`` would commit what came before it."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+    if statement.strip():
+        raise ValueError(f"a migration ends within a statement: {statement!r}")
