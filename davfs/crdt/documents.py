@@ -133,6 +133,8 @@ class AutomergeDocuments:
         """
         if len(actor) != 16:
             raise ValueError(f"an actor id has 16 bytes, not {len(actor)}")
+        if snapshot == b"" or b"" in changes:  # automerge would take it for a document in which nothing happened
+            raise CorruptData("a stored document has an empty part")
         try:
             document = automerge.Document.load(b"".join((snapshot or b"", *changes)))
             document.set_actor(actor)

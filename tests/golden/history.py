@@ -28,12 +28,14 @@ PROPERTY = "{http://example.com/ns}colour"
 XML = '<colour xmlns="http://example.com/ns">green</colour>'
 
 
-def digest_of(number: int) -> str:
-    return blake3(b"chunk %d" % number).hexdigest()
+def content(number: int, size: int) -> bytes:
+    """The bytes of a chunk; there are four of each size."""
+    return b"abcd"[number % 4 : number % 4 + 1] * size
 
 
 def chunks_of(first: int, count: int, size: int) -> tuple[ChunkRef, ...]:
-    return tuple(ChunkRef(digest_of(n % 4), size, NODES) for n in range(first, first + count))
+    numbers = range(first, first + count)
+    return tuple(ChunkRef(blake3(content(number, size)).hexdigest(), size, NODES) for number in numbers)
 
 
 class Writer:

@@ -21,7 +21,7 @@ from davfs.storage.migrations import FORMAT, STEPS, migrate
 from davfs.storage.replica_db import ReplicaDb
 from tests.golden import history
 
-OLD = Path(history.__file__).parent / "replica-1.sqlite.gz"
+OLD = Path(history.__file__).parent / "vectors" / "replica-1.sqlite.gz"
 
 
 @pytest.fixture
