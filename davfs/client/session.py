@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -31,6 +31,7 @@ from davfs.core.effects import Protocol_
 from davfs.core.errors import ChunkMissing, DavfsError, InvalidInput, StaleEpoch, TokenRefused, VolumeNotFound
 from davfs.core.grants import Grant, Tenure
 from davfs.core.model import Epoch
+from davfs.core.ports import ChunkPage
 from davfs.crdt.documents import AutomergeDocuments
 from davfs.storage.replica_db import ReplicaDb
 
@@ -54,6 +55,21 @@ class NoChunks:
     def free_bytes(self) -> int:
         """As good as endless: the nodes say when theirs are full."""
         return 1 << 60
+
+    def keep(self, volume: str, digest: str) -> int:
+        raise ChunkMissing("a program keeps no chunks")
+
+    def age_ns(self) -> int:
+        return 0
+
+    def page(self, volume: str, after: str, limit: int, before: int) -> ChunkPage:
+        return ChunkPage([], 0, 0, None)
+
+    def remove(self, volume: str, digests: Sequence[str], before: int) -> tuple[int, int]:
+        return 0, 0
+
+    def sweep(self, volume: str, before: int) -> tuple[int, int]:
+        return 0, 0
 
 
 class WorkingCopy:

@@ -107,6 +107,16 @@ class Documents(Protocol):
 # --- disk -----------------------------------------------------------------------------------------------------------
 
 
+class ChunkPage(NamedTuple):
+    """A walk over the chunks of one volume on one disk, a page at a time: (digest, size) of the ``old`` ones, by digest;
+    ``seen`` and ``seen_bytes`` of all; ``after``: where the next page begins, None at the end."""
+
+    old: list[tuple[str, int]]
+    seen: int
+    seen_bytes: int
+    after: str | None
+
+
 class ChunkStore(Protocol):
     """Immutable chunks under (volume id, hex BLAKE3 digest). Thread-safe."""
 
@@ -125,7 +135,35 @@ class ChunkStore(Protocol):
         """Whether a file of that name is there (not verified)."""
         ...
 
+    def keep(self, volume: str, digest: str) -> int:
+        """Say "have it" (design, section 3): the size of the chunk, verified, and its grace begun anew, durably.
+
+        Errors as of ``get``. One that was removed a moment ago comes back. ``put`` does the same for what it stores.
+        """
+        ...
+
     def free_bytes(self) -> int: ...
+
+    # --- for the collector: ages are nanoseconds of the store's own clock, see storage/age_clock.py ---
+
+    def age_ns(self) -> int:
+        """Now, on the clock that chunks age by. What is kept or put from now on is touched at or after it."""
+        ...
+
+    def page(self, volume: str, after: str, limit: int, before: int) -> ChunkPage:
+        """Of about ``limit`` chunks whose digests follow ``after``, those that were last touched before ``before``."""
+        ...
+
+    def remove(self, volume: str, digests: Sequence[str], before: int) -> tuple[int, int]:
+        """Set those aside that were last touched before ``before``; (how many, their bytes).
+
+        ``get`` still finds what was set aside, ``has`` does not.
+        """
+        ...
+
+    def sweep(self, volume: str, before: int) -> tuple[int, int]:
+        """Delete for good what was set aside before ``before``; (how many, their bytes)."""
+        ...
 
 
 class StoredDocument(NamedTuple):
@@ -257,6 +295,22 @@ class ReplicaStore(Protocol):
 
     def has_chunk(self, digest: str) -> bool:
         """Whether a small chunk of that name is there (not verified)."""
+        ...
+
+    def keep_chunk(self, digest: str) -> int | None:
+        """As ``ChunkStore.keep``, of a small chunk; None if there is none."""
+        ...
+
+    def chunk_page(self, after: str, limit: int, before: int) -> ChunkPage:
+        """As ``ChunkStore.page``, of the small chunks."""
+        ...
+
+    def remove_chunks(self, digests: Sequence[str], before: int) -> tuple[int, int]:
+        """As ``ChunkStore.remove``, of the small chunks."""
+        ...
+
+    def sweep_chunks(self, before: int) -> tuple[int, int]:
+        """As ``ChunkStore.sweep``, of the small chunks."""
         ...
 
     def late_records(self) -> list[tuple[Position, bytes]]:

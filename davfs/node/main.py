@@ -51,6 +51,7 @@ from davfs.rpc.client import RpcClient
 from davfs.rpc.forward import Forwarder
 from davfs.rpc.frames import HttpFrameNetwork
 from davfs.rpc.server import RpcServer
+from davfs.storage.age_clock import NAME, AgeClock
 from davfs.storage.chunk_store import DiskChunkStore
 from davfs.storage.data_dir import DataDirectory
 from davfs.storage.raft_journal import RaftJournal
@@ -89,6 +90,8 @@ class Node:
         self._identity = self._load_identity()
         directory = DataDirectory(config.data, config.name)
         stack.callback(directory.close)
+        self._ages = AgeClock(directory.path / NAME, BootClock().now)
+        stack.callback(self._ages.save)
         self.state = ClusterState()
         self.addresses = Addresses(config, self.state)
         self.client = RpcClient(self._identity, self.addresses.rpc)
@@ -141,9 +144,9 @@ class Node:
             random=SystemRandom(),
             state=self.state,
             applied=applied,
-            chunks=DiskChunkStore(directory.chunks),
+            chunks=DiskChunkStore(directory.chunks, self._ages.now_ns),
             documents=AutomergeDocuments(),
-            open_store=lambda volume: ReplicaDb(directory.volume_database(volume)),
+            open_store=lambda volume: ReplicaDb(directory.volume_database(volume), self._ages.now_ns),
             make_signal=ThreadSignal,
             up=self._up,
             timing=Timing(ttl=self.config.cluster.token_ttl, idle=self.config.cluster.session_idle),

@@ -6,16 +6,24 @@ and has handles for faults. May import only core.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Sequence
+
 from blake3 import blake3
 
 from davfs.core.errors import ChunkMissing, CorruptData, NoSpace, StorePoisoned
+from davfs.core.ports import ChunkPage
 
 
 class MemoryChunkStore:
-    """``capacity``: bytes that fit, None for no limit."""
+    """``capacity``: bytes that fit, None for no limit. ``age_ns``: the clock that chunks age by."""
 
-    def __init__(self, capacity: int | None = None) -> None:
+    def __init__(self, capacity: int | None = None, age_ns: Callable[[], int] = time.monotonic_ns) -> None:
         self._chunks: dict[tuple[str, str], bytes] = {}
+        self._touched: dict[tuple[str, str], int] = {}
+        self._removed: dict[tuple[str, str], tuple[bytes, int]] = {}
+        self.age_ns = age_ns
+        self.removing: Callable[[str, str], None] = lambda volume, digest: None  # told before a chunk is set aside
         self._capacity = capacity
         self._used = 0
         self._poisoned = False
@@ -33,13 +41,15 @@ class MemoryChunkStore:
             raise NoSpace()
         self._used += len(data) - there
         self._chunks[volume, digest] = bytes(data)
+        self._touched[volume, digest] = self.age_ns()
 
     def get(self, volume: str, digest: str) -> bytes:
         """The bytes, verified; see the port for errors."""
-        try:
-            data = self._chunks[volume, digest]
-        except KeyError:
-            raise ChunkMissing(f"chunk {digest} is not here") from None
+        data = self._chunks.get((volume, digest))
+        if data is None and (volume, digest) in self._removed:
+            return self._removed[volume, digest][0]
+        if data is None:
+            raise ChunkMissing(f"chunk {digest} is not here")
         if blake3(data).hexdigest() != digest:
             self.lose(volume, digest)
             raise CorruptData(f"the copy of chunk {digest} was damaged; it was set aside")
@@ -48,6 +58,40 @@ class MemoryChunkStore:
     def has(self, volume: str, digest: str) -> bool:
         """Whether there is one (not verified)."""
         return (volume, digest) in self._chunks
+
+    def keep(self, volume: str, digest: str) -> int:
+        """The size, verified, and the grace begun anew."""
+        data = self.get(volume, digest)
+        self.put(volume, digest, data)
+        return len(data)
+
+    def page(self, volume: str, after: str, limit: int, before: int) -> ChunkPage:
+        """The next chunks by digest, and which of them were last touched before ``before``."""
+        names = sorted(digest for vol, digest in self._chunks if vol == volume and digest > after)
+        shown = names[:limit]
+        sizes = {digest: len(self._chunks[volume, digest]) for digest in shown}
+        old = [(digest, sizes[digest]) for digest in shown if self._touched[volume, digest] < before]
+        return ChunkPage(old, len(shown), sum(sizes.values()), shown[-1] if len(names) > limit else None)
+
+    def remove(self, volume: str, digests: Sequence[str], before: int) -> tuple[int, int]:
+        """Set aside those that were last touched before ``before``."""
+        count = size = 0
+        for digest in digests:
+            if (volume, digest) in self._chunks and self._touched[volume, digest] < before:
+                self.removing(volume, digest)
+                data = self._chunks[volume, digest]
+                self._removed[volume, digest] = data, self.age_ns()
+                self.lose(volume, digest)
+                self._used += len(data)
+                count, size = count + 1, size + len(data)
+        return count, size
+
+    def sweep(self, volume: str, before: int) -> tuple[int, int]:
+        """Forget what was set aside before ``before``."""
+        gone = [key for key, (_, at) in self._removed.items() if key[0] == volume and at < before]
+        sizes = [len(self._removed.pop(key)[0]) for key in gone]
+        self._used -= sum(sizes)
+        return len(gone), sum(sizes)
 
     def free_bytes(self) -> int:
         """What still fits; 1 TiB without a limit."""

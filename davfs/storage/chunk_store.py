@@ -2,7 +2,9 @@
 
 ``ROOT/<volume>/<first two hex digits>/<digest>``: a 16-byte header (magic ``DVCHUNK1``, the 1 being the format; length as
 big-endian u64), then the bytes. A file gets its final name only after its data is synced, and its presence is answered
-for only after the directory is synced too. Damaged files move to ``ROOT/<volume>/quarantine/``. May import only core.
+for only after the directory is synced too. Its mtime says when it was last promised to be there, on the clock that chunks
+age by (``age_clock.py``). Damaged files move to ``ROOT/<volume>/quarantine/``, those that the collector found to be of no
+use to ``ROOT/<volume>/removed/``, where they are read until they are swept. May import only core.
 """
 
 from __future__ import annotations
@@ -14,16 +16,21 @@ import logging
 import os
 import struct
 import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from blake3 import blake3
 
 from davfs.core.errors import ChunkMissing, CorruptData, DavfsError, InvalidInput, StorePoisoned, Unavailable
+from davfs.core.ports import ChunkPage
 from davfs.storage.files import TEMPORARY, is_no_room, make_directory, no_space, poisoned, write_all
 
 _MAGIC = b"DVCHUNK1"
 _HEADER = struct.Struct(">8sQ")
 _QUARANTINE = "quarantine"
+_REMOVED = "removed"
+_SWEPT_AT_ONCE = 500
 _DIGEST_LENGTH = 64
 _HEX = frozenset("0123456789abcdef")
 # What a bad sector, a damaged file system or a checksumming one says: damage like any other, another node has a good copy.
@@ -36,15 +43,17 @@ class DiskChunkStore:
     """Port: :class:`davfs.core.ports.ChunkStore`. Thread-safe; writers of different chunks do not wait for each other.
 
     ``root`` must exist. Leftovers of a writer that died are the data directory's to remove, before this is made.
+    ``age_ns``: the clock that chunks age by.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, age_ns: Callable[[], int] = time.time_ns) -> None:
         self._root = root
+        self._age_ns = age_ns
         self._poison = ""
         self._numbers = itertools.count()
         self._known: set[Path] = set()  # directories whose own names are durable
         self._making = threading.Lock()
-        self._naming = threading.Lock()  # held for a rename only: a damaged file is not set aside once it was replaced
+        self._naming = threading.Lock()  # held for a rename or a touch only: none is set aside that was replaced or kept
 
     def put(self, volume: str, digest: str, data: bytes | memoryview) -> None:
         """Store durably, then return; see the port for errors. Empty chunks do not exist: ValueError."""
@@ -65,7 +74,7 @@ class DiskChunkStore:
                 good = _is_good(digest, digest, fd)
             except OSError as error:
                 raise self._failure(error, "reading a chunk") from error
-            if not good:
+            if not good or not self._touch(fd, digest):
                 self._write(fd, digest, data)
             # Also for a chunk that was there: whoever wrote it may have died, or still be, between rename and this.
             self._sync_folder(fd)
@@ -77,7 +86,11 @@ class DiskChunkStore:
         _check_names(volume, digest)
         path = self._root / volume / digest[:2] / digest
         try:
-            data = _read(path, None)
+            try:
+                data = _read(path, None)
+            except FileNotFoundError:  # somebody may read a version of long ago
+                path = self._root / volume / _REMOVED / digest
+                data = _read(path, None)
         except FileNotFoundError as error:
             raise ChunkMissing(f"chunk {digest} is not here") from error
         except OSError as error:
@@ -97,10 +110,94 @@ class DiskChunkStore:
         _check_names(volume, digest)
         return (self._root / volume / digest[:2] / digest).exists()
 
+    def keep(self, volume: str, digest: str) -> int:
+        """The chunk's size; verified and its grace begun anew, durably. One that was removed comes back."""
+        data = self.get(volume, digest)
+        self.put(volume, digest, data)
+        return len(data)
+
     def free_bytes(self) -> int:
         """What ordinary users may still write on this file system."""
         status = os.statvfs(self._root)
         return status.f_bavail * status.f_frsize
+
+    # --- for the collector ------------------------------------------------------------------------------------------
+
+    def age_ns(self) -> int:
+        """Now, on the clock that chunks age by."""
+        return self._age_ns()
+
+    def page(self, volume: str, after: str, limit: int, before: int) -> ChunkPage:
+        """The next chunks by digest, whole folders at a time, and which of them were last touched before ``before``."""
+        old: list[tuple[str, int]] = []
+        seen = size = 0
+        first = int(after[:2] or "00", 16)
+        for number in range(first, 256):
+            for digest, length, touched in self._listed(volume, f"{number:02x}"):
+                if digest > after:
+                    seen += 1
+                    size += length
+                    if touched < before:
+                        old.append((digest, length))
+            if seen >= limit and number < 255:
+                return ChunkPage(old, seen, size, f"{number + 1:02x}")
+        return ChunkPage(old, seen, size, None)
+
+    def remove(self, volume: str, digests: Sequence[str], before: int) -> tuple[int, int]:
+        """Set aside those that were last touched before ``before``; (how many, their bytes)."""
+        self._check_poison()
+        aside = self._root / volume / _REMOVED
+        count = size = 0
+        for digest in digests:
+            _check_names(volume, digest)
+            path = self._root / volume / digest[:2] / digest
+            try:
+                self._make_folder(aside)
+                with self._naming:
+                    found = os.stat(path)
+                    if found.st_mtime_ns >= before:
+                        continue
+                    self._date(path)
+                    os.rename(path, aside / digest)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise self._failure(error, "setting a chunk aside") from error
+            count += 1
+            size += found.st_size - _HEADER.size
+        return count, size
+
+    def sweep(self, volume: str, before: int) -> tuple[int, int]:
+        """Delete some of what was set aside before ``before``, damaged copies too; (how many, their bytes)."""
+        count = size = 0
+        for name in (_REMOVED, _QUARANTINE):
+            for digest, length, touched in self._listed(volume, name):
+                if touched < before and count < _SWEPT_AT_ONCE:
+                    try:
+                        os.unlink(self._root / volume / name / digest)
+                    except OSError as error:
+                        raise self._failure(error, "deleting a chunk") from error
+                    count += 1
+                    size += length
+        return count, size
+
+    def _listed(self, volume: str, folder: str) -> Iterator[tuple[str, int, int]]:
+        """(digest, size, when it was touched) of a folder, by digest."""
+        found = []
+        try:
+            with os.scandir(self._root / volume / folder) as entries:
+                for entry in entries:
+                    if len(entry.name) == _DIGEST_LENGTH:
+                        with contextlib.suppress(FileNotFoundError):
+                            status = entry.stat(follow_symlinks=False)
+                            found.append((entry.name, max(0, status.st_size - _HEADER.size), status.st_mtime_ns))
+        except FileNotFoundError:
+            return iter(())
+        except OSError as error:
+            raise self._failure(error, "listing chunks") from error
+        return iter(sorted(found))
+
+    # --- inside -----------------------------------------------------------------------------------------------------
 
     def _check_poison(self) -> None:
         if self._poison:
@@ -121,6 +218,7 @@ class DiskChunkStore:
             fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
             try:
                 write_all(fd, _HEADER.pack(_MAGIC, len(data)), data)
+                self._date(fd)
                 try:
                     os.fdatasync(fd)
                 except OSError as error:
@@ -138,6 +236,32 @@ class DiskChunkStore:
             _remove(name, folder)
             raise
 
+    def _touch(self, folder: int, digest: str) -> bool:
+        """Begin a chunk's grace anew, durably; False if it was set aside meanwhile."""
+        try:
+            with self._naming:
+                fd = os.open(digest, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+                try:
+                    self._date(fd)
+                except BaseException:
+                    os.close(fd)
+                    raise
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise self._failure(error, "touching a chunk") from error
+        try:
+            os.fsync(fd)
+        except OSError as error:
+            raise self._poisoned_by(error, "syncing a chunk failed") from error
+        finally:
+            os.close(fd)
+        return True
+
+    def _date(self, file: int | Path) -> None:
+        now = self._age_ns()
+        os.utime(file, ns=(now, now))
+
     def _sync_folder(self, folder: int) -> None:
         try:
             os.fsync(folder)
@@ -151,6 +275,7 @@ class DiskChunkStore:
             aside.mkdir(exist_ok=True)
             with self._naming:
                 if not _is_good(path, path.name, None):
+                    self._date(path)
                     os.rename(path, aside / path.name)
         except OSError as error:
             _log.error("the damaged chunk %s cannot be set aside: %s", path, error)

@@ -20,6 +20,14 @@ STEPS: Mapping[int, str] = {
 ALTER TABLE entry ADD COLUMN canonical TEXT;
 UPDATE entry SET canonical = nfc(name);
 CREATE INDEX entry_by_canonical ON entry (parent, canonical, version) WHERE canonical IS NOT NULL;
+-- Small chunks have an age, and may be set aside (core/ports.py). What is short stands before what is long.
+CREATE TABLE aged_chunk (
+    digest TEXT PRIMARY KEY, touched_ns INTEGER NOT NULL, removed_ns INTEGER, size INTEGER NOT NULL, data BLOB NOT NULL)
+    STRICT;
+INSERT INTO aged_chunk (digest, touched_ns, size, data) SELECT digest, 0, length(data), data FROM chunk;
+DROP TABLE chunk;
+ALTER TABLE aged_chunk RENAME TO chunk;
+CREATE INDEX chunk_removed ON chunk (removed_ns) WHERE removed_ns IS NOT NULL;
 """,
 }
 

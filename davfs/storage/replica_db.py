@@ -11,16 +11,16 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import msgpack
-from blake3 import blake3
 
 from davfs.core.errors import CorruptData, DavfsError, StorePoisoned, Unavailable
 from davfs.core.model import ORIGIN, Epoch, Position
-from davfs.core.ports import AppliedRecord, IndexView, StoredDocument
+from davfs.core.ports import AppliedRecord, ChunkPage, IndexView, StoredDocument
+from davfs.storage import small_chunks
 from davfs.storage.files import poisoned
 from davfs.storage.index_view import SqliteIndexView
 from davfs.storage.index_writer import IndexWriter
@@ -44,7 +44,8 @@ class ReplicaDb:
     thread that writes while it has a view open is a RuntimeError. Errors of the constructor: see ``open_writer``.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, age_ns: Callable[[], int] = lambda: 0) -> None:
+        self._age_ns = age_ns  # the clock that small chunks age by (storage/age_clock.py)
         self._path = str(path)
         self._memory = self._path == MEMORY
         self._lock = threading.RLock()  # the writer's
@@ -154,7 +155,7 @@ class ReplicaDb:
                 "INSERT INTO log (seq, incarnation, counter, record) VALUES (?, ?, ?, ?)",
                 [(at.seq, *at.epoch, data) for at, data in records],
             )
-            db.executemany("INSERT OR REPLACE INTO chunk VALUES (?, ?)", chunks)
+            small_chunks.put(db, chunks, self._age_ns())
             some_late = self._some_late or last_before != self._last
             if some_late:  # what the log has (again) is not late
                 db.executemany(
@@ -184,21 +185,45 @@ class ReplicaDb:
             rows = db.execute("SELECT incarnation, counter, seq, record FROM late ORDER BY 1, 2, 3").fetchall()
         return [(Position(Epoch(i, c), seq), record) for i, c, seq, record in rows]
 
+    # --- small chunks -----------------------------------------------------------------------------------------------
+
     def chunk(self, digest: str) -> bytes | None:
         """A small chunk, verified. A bad one is :class:`CorruptData`: what repairs it is stored as a file."""
         with self._reading() as db:
-            row = db.execute("SELECT data FROM chunk WHERE digest = ?", (digest,)).fetchone()
-        if row is None:
-            return None
-        if blake3(row[0]).hexdigest() != digest:
-            raise CorruptData(f"the small chunk {digest} in {self._path} has other bytes than its name says")
-        data: bytes = row[0]
-        return data
+            return small_chunks.get(db, digest, self._path)
 
     def has_chunk(self, digest: str) -> bool:
         """Whether a small chunk of that name is there (not verified)."""
         with self._reading() as db:
-            return db.execute("SELECT 1 FROM chunk WHERE digest = ?", (digest,)).fetchone() is not None
+            return small_chunks.has(db, digest)
+
+    def keep_chunk(self, digest: str) -> int | None:
+        """The size of a small chunk, verified, and its grace begun anew, durably; None if there is none."""
+        if self.chunk(digest) is None:
+            return None
+        with self._writing(durable=True) as db:
+            size = small_chunks.keep(db, digest, self._age_ns(), self._path)
+            db.execute("COMMIT")
+        return size
+
+    def chunk_page(self, after: str, limit: int, before: int) -> ChunkPage:
+        """The next small chunks by digest, and which of them were last touched before ``before``."""
+        with self._reading() as db:
+            return small_chunks.page(db, after, limit, before)
+
+    def remove_chunks(self, digests: Sequence[str], before: int) -> tuple[int, int]:
+        """Set aside those that were last touched before ``before``."""
+        with self._writing(durable=False) as db:
+            removed = small_chunks.remove(db, digests, before, self._age_ns())
+            db.execute("COMMIT")
+        return removed
+
+    def sweep_chunks(self, before: int) -> tuple[int, int]:
+        """Delete what was set aside before ``before``, a bounded number at once."""
+        with self._writing(durable=False) as db:
+            gone = small_chunks.sweep(db, before)
+            db.execute("COMMIT")
+        return gone
 
     # --- documents and index ----------------------------------------------------------------------------------------
 
