@@ -50,7 +50,12 @@ def change_gated(
         if done is not None:
             return done[0]
         build = prepare(view)
-    return (yield from holder.commit(build, caller.request_id, attachments))
+
+    def signed(edits: Edits) -> Any:
+        edits.who = caller.principal
+        return build(edits)
+
+    return (yield from holder.commit(signed, caller.request_id, attachments))
 
 
 def require_space(holder: Holder, size: int = 0) -> None:

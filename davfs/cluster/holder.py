@@ -27,8 +27,9 @@ from davfs.core.record import OPERATION, START, encode
 
 log = logging.getLogger(__name__)
 
-RECORD_ROOM = MAX_RECORD * 3 // 4
-"""An operation whose edits are larger is written in several records; the rest is room for the CRDT's own bytes."""
+RECORD_ROOM = MAX_RECORD * 7 // 16
+"""An operation whose edits are larger is written in several records: edits stand in a record twice, in the CRDT's own bytes
+and in plain words."""
 
 
 class Holder:

@@ -31,12 +31,11 @@ class Workspace:
         for name, edit in edits.documents.items():
             document = self._load(name)
             change = document.change(edit.puts, edit.deletes)
-            touched = (*(key for key, _ in edit.puts), *edit.deletes)
-            changes.append(DocumentChange(name, change, touched, document.heads()))
+            changes.append(DocumentChange(name, change, document.heads(), tuple(edit.puts), tuple(edit.deletes)))
             self._documents[name] = (document, edits.at.seq)
         self._evict()
         return Record(
-            self._volume, edits.at, kind, request_id, tuple(changes), base, reply, self._site.clock.wall_ns()
+            self._volume, edits.at, kind, request_id, tuple(changes), base, reply, self._site.clock.wall_ns(), edits.who
         )
 
     def _load(self, name: str) -> Document:

@@ -31,6 +31,7 @@ class Edits:
         self.documents: dict[str, DocumentEdits] = {}
         self.size = 0  # bytes of keys and values, roughly what the record will carry
         self.answers = True  # whether the record completes its request; one written ahead does not
+        self.who = ""  # the account that asks
         self._inodes = 0
 
     def new_inode(self) -> str:

