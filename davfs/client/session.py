@@ -125,6 +125,7 @@ class Session:
             holder = self.runtime.run(take(self.site, self.volume, self._replica, self._granted))
             holder.refreshed(self._since)
             self._holder = holder
+            self.runtime.start(self._replica.keep_trimming(self._ended.is_set), "trim")
         except BaseException:
             self._close()
             raise

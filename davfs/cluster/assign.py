@@ -53,7 +53,7 @@ def take(
         yield from holder.open(base, site.request_id())
         quorum = state.policy.write_quorum
         yield from secure(site, replica.store, volume.id, quorum, committed + 1, base.seq)
-        holder.serving = True
+        holder.serving = holder.log.trims = True
         return holder
     except DavfsError:
         if holder is not None:
@@ -83,7 +83,7 @@ def _seal_and_adopt(
     # comes, rather than all at once while the start record waits.
     committed = max(position(status["committed"]).seq for status in statuses.values())
     if replica.store.last != wanted:
-        yield from _adopt(site, replica, credentials, best, wanted, committed)
+        yield from _adopt(site, replica, credentials, best, statuses[best], committed)
     return wanted, committed
 
 
@@ -114,10 +114,11 @@ def _seal(site: Site, volume_id: str, credentials: Credentials) -> Protocol_[dic
 
 
 def _adopt(
-    site: Site, replica: Replica, credentials: Credentials, source: str, wanted: Position, committed: int
+    site: Site, replica: Replica, credentials: Credentials, source: str, status: dict[str, Any], committed: int
 ) -> Protocol_[None]:
     """Bring the holder's own log to the end of the best one that was found, applying what is known to be committed."""
-    at = replica.store.committed
+    wanted = position(status["last"])
+    at = _common(replica, status)
     digest = digest_of(credentials.token)
     while at.seq < wanted.seq:
         args = {**credentials.wire(), "first": at.seq + 1, "limit": MIB}
@@ -133,6 +134,14 @@ def _adopt(
         at = reached
     if at != wanted:
         raise CorruptData(f"the log of {source} leads to {at} instead of {wanted}")
+
+
+def _common(replica: Replica, status: dict[str, Any]) -> Position:
+    """Up to where this replica's log is known to be the other's, and the other still has what follows."""
+    floor = position(status["floor"])
+    if replica.store.committed.seq < floor.seq and replica.store.position_at(floor.seq) == floor:
+        return floor  # it has logged more than it has applied
+    return replica.store.committed
 
 
 def unpack(blob: bytes, sizes: list[int]) -> list[bytes]:

@@ -14,12 +14,14 @@ from davfs.core.quorum import is_majority, reached_by_majority
 
 @dataclass(slots=True)
 class Follower:
-    """A replica as the holder knows it. ``match``: the log up to there is durably the same; ``told``: commit mark sent."""
+    """A replica as the holder knows it. ``match``: the log up to there is durably the same; ``told``: commit mark sent;
+    ``applied``: up to there in its documents and index."""
 
     node: str
     next_seq: int
     match: int = 0
     told: int = 0
+    applied: int = 0
     sealed: bool = False
     failing: bool = False
     incarnation: str = ""

@@ -71,6 +71,7 @@ class HolderLog:
         self.followers = Followers(nodes, self.base.seq, site.node)
         self.stopped = False
         self.draining = False
+        self.trims = False  # not before what was adopted is safe: it is looked at once more until then
         self._site = site
         self._replica = replica
         self._credentials = credentials
@@ -78,6 +79,8 @@ class HolderLog:
         self._lock = Lock()
         self._advance_lock = Lock()
         self._tail: dict[int, Pending] = {}
+        self._heavy = 0  # up to here the log was too long in bytes, when it was weighed last
+        self._weighed = 0
 
     # --- records in -------------------------------------------------------------------------------------------------
 
@@ -155,6 +158,7 @@ class HolderLog:
             **self._credentials.wire(),
             "previous": [list(previous.epoch), previous.seq],
             "committed": committed,
+            "trim": self._trim_mark(),
             "records": [len(pending.data) for pending in batch],
             "chunks": [[a.digest, len(a.data)] for a in attachments],
         }
@@ -162,8 +166,8 @@ class HolderLog:
         try:
             reply = yield Call(follower.node, "replica.append", args, blob, self._site.timing.call)
         except LogMismatch as error:
-            follower.next_seq = min(position(error.data["committed"]).seq, self.last.seq) + 1
             follower.match = 0
+            follower.next_seq = self._resume_at(follower.next_seq, error)
             return
         except NotSealed:
             follower.sealed = False
@@ -172,6 +176,7 @@ class HolderLog:
         follower.match = previous.seq + len(batch)
         follower.next_seq = follower.match + 1
         follower.told = committed
+        follower.applied = position(reply.value["committed"]).seq
         if self.draining:
             self.progress.notify()
         yield from self._admit(follower)
@@ -200,6 +205,14 @@ class HolderLog:
         if at is None:
             raise ChunkMissing(f"record {first - 1} is no longer in the log of this node")
         return at, batch
+
+    def _resume_at(self, tried: int, error: LogMismatch) -> int:
+        """The next record for a replica that does not have what precedes the one that was ``tried``."""
+        first = min(position(error.data["committed"]).seq, self.last.seq) + 1
+        floor = self._replica.store.floor.seq
+        if first <= floor < tried - 1 and position(error.data["last"]).seq >= floor:
+            return floor + 1  # it has logged more than it has applied: perhaps up to what is still here
+        return first
 
     def _admit(self, follower: Follower) -> Protocol_[None]:
         """Ask Raft to let a new store vote, once it holds everything that is committed (section 3: wiped replicas)."""
@@ -240,10 +253,23 @@ class HolderLog:
                 raise
             self.committed = reached
             with self._lock:
-                self._trim(reached)
+                self._forget(reached)
         self.progress.notify()
 
-    def _trim(self, reached: int) -> None:
+    def _trim_mark(self) -> int:
+        """Records before it may go from all logs: everyone has applied them, or one that is away has missed too many."""
+        if not self.trims:
+            return 0
+        bounds, committed = self._site.bounds, self.committed
+        slowest = min(f.applied for f in self.followers.by_node.values())
+        weigh_every = max(bounds.log_recent, bounds.log_records // 16)
+        if committed - slowest > bounds.log_recent and committed - self._weighed > weigh_every:
+            self._heavy = self._replica.store.log_within(bounds.log_bytes, committed - bounds.log_records)
+            self._weighed = committed
+        away = max(committed - bounds.log_records, self._heavy)
+        return max(0, min(max(slowest, away), committed - bounds.log_recent))
+
+    def _forget(self, reached: int) -> None:
         """Forget what is committed and sent to everyone, or too much to keep for a slow replica: it is in the log."""
         slowest = min(f.match for f in self.followers.by_node.values())
         kept = 0

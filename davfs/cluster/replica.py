@@ -16,7 +16,7 @@ from typing import Any
 
 from davfs.cluster.site import Site
 from davfs.core import grants
-from davfs.core.effects import Protocol_, Wait
+from davfs.core.effects import Protocol_, Sleep, Wait
 from davfs.core.errors import CorruptData, DavfsError, LogMismatch, NotSealed, StaleEpoch
 from davfs.core.model import MIB, Epoch, Position
 from davfs.core.ports import AppliedRecord, Document, DocumentUpdate, IndexUpdate, ReplicaStore
@@ -31,6 +31,11 @@ RECENT_RECORDS = 256
 RECENT_BYTES = 64 * 1024
 """What may be kept in memory between log and index: so many requests' records, of so many bytes a request."""
 
+TRIM_EVERY_S = 2.0
+TRIM_RECORDS = 500
+TRIM_PAGES = 256
+TRIM_PAUSE_S = 0.02
+
 _NO_ACTOR = bytes(16)
 
 
@@ -42,6 +47,7 @@ class ReplicaStatus:
     sealed: Epoch
     last: Position
     committed: Position
+    floor: Position  # before the oldest record that its log still has
 
     def wire(self) -> dict[str, Any]:
         return {
@@ -49,6 +55,7 @@ class ReplicaStatus:
             "sealed": list(self.sealed),
             "last": [list(self.last.epoch), self.last.seq],
             "committed": [list(self.committed.epoch), self.committed.seq],
+            "floor": [list(self.floor.epoch), self.floor.seq],
         }
 
 
@@ -71,12 +78,13 @@ class Replica:
         self._apply_lock = RLock()  # the documents and the commit mark
         self._digest = ""  # token digest of the epoch that is sealed; "" until someone seals after a start
         self._commit_target = 0
+        self._trim_below = 0
         self._documents: OrderedDict[str, tuple[Document, int]] = OrderedDict()
         self._recent: dict[int, bytes] = {}  # appended here and not yet applied, to spare reading them back
 
     def status(self) -> ReplicaStatus:
         store = self.store
-        return ReplicaStatus(store.incarnation, store.sealed, store.last, store.committed)
+        return ReplicaStatus(store.incarnation, store.sealed, store.last, store.committed, store.floor)
 
     # --- seal -------------------------------------------------------------------------------------------------------
 
@@ -116,10 +124,12 @@ class Replica:
         records: Sequence[bytes],
         committed: int,
         chunks: Sequence[tuple[str, bytes]] = (),
+        trim: int = 0,
     ) -> ReplicaStatus:
         """Durably append records that follow ``previous``; everything up to ``committed`` may then be applied.
 
-        ``chunks``: (digest, data) of small chunks of these records: durable with them, in one transaction.
+        ``chunks``: (digest, data) of small chunks of these records: durable with them, in one transaction. Records
+        before ``trim`` are needed by nobody and go from the log by and by.
         """
         decoded = [decode(data, self.volume).position for data in records]
         with self._log_lock:
@@ -141,6 +151,7 @@ class Replica:
                     self._recent.update((at.seq, data) for at, data in fresh)
             matched = previous.seq + len(records)
             self._commit_target = max(self._commit_target, min(committed, matched))
+            self._trim_below = max(self._trim_below, trim)
             status = self.status()
         if self._commit_target > self.store.committed.seq:
             self.progress.notify()
@@ -221,6 +232,22 @@ class Replica:
         """Close the store, after what is being applied."""
         with self._log_lock, self._apply_lock:
             self.store.close()
+
+    def trim(self) -> Protocol_[None]:
+        """Forget what the holder said is needed no longer, and give its space back, in short steps."""
+        while self.store.trim(self._trim_below, TRIM_RECORDS):
+            yield Sleep(TRIM_PAUSE_S)
+        while self.store.give_back(TRIM_PAGES):
+            yield Sleep(TRIM_PAUSE_S)
+
+    def keep_trimming(self, stopped: Callable[[], bool]) -> Protocol_[None]:
+        """The background task that keeps log and database small. ``stopped()`` ends it."""
+        while not stopped():
+            yield Sleep(TRIM_EVERY_S)
+            try:
+                yield from self.trim()
+            except DavfsError as error:
+                log.info("volume %s: the log is trimmed later: %s", self.volume, error)
 
     def keep_applying(self, stopped: Callable[[], bool]) -> Protocol_[None]:
         """The background task that applies what holders commit. ``stopped()`` ends it."""

@@ -93,6 +93,7 @@ class Replicas:
                 log.warning("volume %s: this store is new; it votes once it has caught up", volume_id)
         self._registered.add(volume_id)
         yield Spawn(replica.keep_applying(lambda: self._stopped or volume_id not in self._replicas), "apply")
+        yield Spawn(replica.keep_trimming(lambda: self._stopped or volume_id not in self._replicas), "trim")
 
     def _forget(self, volume_id: str) -> None:
         with self._lock:

@@ -70,7 +70,8 @@ class Service:
         named = [(str(name), data) for (name, _), data in zip(args["chunks"], chunks, strict=True)]
         if any(digest_of(data) != name for name, data in named):
             raise CorruptData(f"{peer} sent a chunk of another digest")
-        status = replica.append(epoch, digest, position(args["previous"]), records, args["committed"], named)
+        trim = int(args.get("trim", 0))
+        status = replica.append(epoch, digest, position(args["previous"]), records, args["committed"], named, trim)
         return Reply(status.wire())
 
     def _confirm(self, peer: str, args: Mapping[str, Any], blob: bytes) -> Protocol_[Reply]:

@@ -183,6 +183,13 @@ class LogMismatch(DavfsError):
     status = 503
 
 
+class LogTrimmed(DavfsError):
+    """The records that were asked for are in this replica's log no longer; a snapshot stands for them."""
+
+    code = "log-trimmed"
+    status = 503
+
+
 class NotHolder(DavfsError):
     """This node does not hold the volume. ``data``: holder (address or None)."""
 

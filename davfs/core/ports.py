@@ -248,7 +248,7 @@ class IndexView(Protocol):
 class ReplicaStore(Protocol):
     """One volume's records, documents and index on one node, each method one atomic transaction. Thread-safe.
 
-    The log is contiguous: seqs ``oldest .. last``. Records up to ``committed`` are in documents and index.
+    The log is contiguous: the seqs behind ``floor`` up to ``last``. Records up to ``committed`` are in documents and index.
     """
 
     @property
@@ -265,16 +265,39 @@ class ReplicaStore(Protocol):
     @property
     def committed(self) -> Position: ...
 
+    @property
+    def floor(self) -> Position:
+        """The position before the oldest record that the log still has."""
+        ...
+
     def seal(self, epoch: Epoch) -> None:
         """Durably remember the highest epoch; lower ones are a ValueError."""
         ...
 
     def position_at(self, seq: int) -> Position | None:
-        """The position of the record with that seq (ORIGIN for 0), None where the log has none."""
+        """The position of that seq in the history (ORIGIN for 0), trimmed or not; None behind its end."""
         ...
 
     def read_log(self, first_seq: int, limit_bytes: int) -> list[bytes]:
-        """Encoded records from ``first_seq`` on, at least one if there is one, about ``limit_bytes`` at most."""
+        """Encoded records from ``first_seq`` on, at least one if there is one, about ``limit_bytes`` at most.
+
+        :class:`LogTrimmed` if the first of them is kept no longer.
+        """
+        ...
+
+    def log_within(self, size: int, first: int) -> int:
+        """The lowest seq, but none before ``first``, from which on the log has at most ``size`` bytes."""
+        ...
+
+    def trim(self, below: int, limit: int) -> int:
+        """Forget up to ``limit`` of the oldest records, none from ``below`` on and never the newest committed one.
+
+        How many went.
+        """
+        ...
+
+    def give_back(self, pages: int) -> bool:
+        """Give up to ``pages`` pages of freed space back to the file system; whether more could be."""
         ...
 
     def append(

@@ -15,7 +15,7 @@ from davfs.cluster.fetcher import Fetcher
 from davfs.cluster.holdings import Holdings
 from davfs.cluster.replicas import Replicas
 from davfs.cluster.service import Service
-from davfs.cluster.site import Site, Timing
+from davfs.cluster.site import Bounds, Site, Timing
 from davfs.core.effects import Reply
 from davfs.core.model import Epoch, Position, VolumePolicy
 from davfs.crdt.documents import AutomergeDocuments
@@ -31,6 +31,8 @@ VOLUME = "drive"
 VOLUME_ID = "00" * 16
 CHUNK_SIZE = 40
 TIMING = Timing(ttl=2.0, call=1.0, transfer=1.5, commit=1.5, heartbeat=0.3, idle=4.0, gate=5.0)
+BOUNDS = Bounds(log_recent=4)
+"""So tight that logs are trimmed in every run."""
 
 
 class SimClock:
@@ -122,6 +124,7 @@ class SimNode:
             make_signal=lambda: SimSignal(process),
             up=lambda name: name == self.name or cluster.sees(self.name, name),
             timing=TIMING,
+            bounds=BOUNDS,
         )
         fetcher = Fetcher(site)
         replicas = Replicas(site, fetcher)

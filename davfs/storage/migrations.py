@@ -28,6 +28,9 @@ INSERT INTO aged_chunk (digest, touched_ns, size, data) SELECT digest, 0, length
 DROP TABLE chunk;
 ALTER TABLE aged_chunk RENAME TO chunk;
 CREATE INDEX chunk_removed ON chunk (removed_ns) WHERE removed_ns IS NOT NULL;
+-- Which epoch each part of the history belongs to, whether the log still has its records or not.
+CREATE TABLE epoch (seq INTEGER PRIMARY KEY, incarnation INTEGER NOT NULL, counter INTEGER NOT NULL) STRICT;
+INSERT INTO epoch SELECT min(seq), incarnation, counter FROM log GROUP BY incarnation, counter;
 """,
 }
 

@@ -20,7 +20,7 @@ import msgpack
 from davfs.core.errors import CorruptData, DavfsError, StorePoisoned, Unavailable
 from davfs.core.model import ORIGIN, Epoch, Position
 from davfs.core.ports import AppliedRecord, ChunkPage, IndexView, StoredDocument
-from davfs.storage import small_chunks
+from davfs.storage import record_log, small_chunks
 from davfs.storage.files import poisoned
 from davfs.storage.index_view import SqliteIndexView
 from davfs.storage.index_writer import IndexWriter
@@ -29,6 +29,7 @@ from davfs.storage.schema import MEMORY, open_reader, open_writer, translate
 REPLIES_KEPT = 10_000
 _PRUNE_EVERY = 256
 _IDLE_READERS = 8
+_SPARE_PAGES = 2048
 _STATE = (
     "incarnation, sealed_incarnation, sealed_counter, committed_incarnation, committed_counter, committed_seq,"
     " files, bytes, root_mtime_ns"
@@ -72,8 +73,8 @@ class ReplicaDb:
         self._incarnation, si, sc, ci, cc, cs, self._files, self._bytes, self._root_mtime_ns = row
         self._sealed = Epoch(si, sc)
         self._committed = Position(Epoch(ci, cc), cs)
-        last = self._db.execute("SELECT incarnation, counter, seq FROM log ORDER BY seq DESC LIMIT 1").fetchone()
-        self._last = ORIGIN if last is None else Position(Epoch(*last[:2]), last[2])
+        self._last = record_log.newest(self._db)
+        self._floor = record_log.floor(self._db)
         if self._last.seq < self._committed.seq:
             raise CorruptData(f"{self._path} lacks committed records; remove it to have it copied from another replica")
         self._some_late = self._db.execute("SELECT EXISTS (SELECT 1 FROM late)").fetchone() == (1,)
@@ -95,6 +96,11 @@ class ReplicaDb:
     def committed(self) -> Position:
         return self._committed
 
+    @property
+    def floor(self) -> Position:
+        """The position before the oldest record that the log still has."""
+        return self._floor
+
     # --- the log ----------------------------------------------------------------------------------------------------
 
     def seal(self, epoch: Epoch) -> None:
@@ -114,22 +120,48 @@ class ReplicaDb:
         if seq <= 0 or seq > last.seq:
             return ORIGIN if seq == 0 else None
         with self._reading() as db:
-            row = db.execute("SELECT incarnation, counter FROM log WHERE seq = ?", (seq,)).fetchone()
-        return None if row is None else Position(Epoch(*row), seq)
+            return record_log.position(db, seq)
 
     def read_log(self, first_seq: int, limit_bytes: int) -> list[bytes]:
-        """Encoded records from ``first_seq`` on, at least one if there is one, at most ``limit_bytes`` otherwise."""
-        found: list[bytes] = []
-        size = 0
+        """Encoded records from ``first_seq`` on, at least one if there is one, at most ``limit_bytes`` otherwise.
+
+        :class:`LogTrimmed` if the first of them is kept no longer.
+        """
         with self._reading() as db:
-            rows = db.execute("SELECT record FROM log WHERE seq >= ? ORDER BY seq", (first_seq,))
-            for (record,) in rows:
-                size += len(record)
-                if found and size > limit_bytes:
-                    break
-                found.append(record)
-            rows.close()
-        return found
+            return record_log.read(db, first_seq, limit_bytes)
+
+    def log_within(self, size: int, first: int) -> int:
+        """The lowest seq, but none before ``first``, from which on the log has at most ``size`` bytes."""
+        with self._reading() as db:
+            return record_log.within(db, size, first)
+
+    def trim(self, below: int, limit: int) -> int:
+        """Forget up to ``limit`` of the oldest records, none from ``below`` on and never the newest committed one.
+
+        How many went. Not synced on its own: after a power loss some may be back.
+        """
+        below = min(below, self._committed.seq)
+        if below <= self._floor.seq + 1:
+            return 0
+        with self._writing(durable=False) as db:
+            gone = record_log.trim(db, below, limit)
+            floor = record_log.floor(db)
+            db.execute("COMMIT")
+            self._floor = floor
+        return gone
+
+    def give_back(self, pages: int) -> bool:
+        """Give up to ``pages`` pages of freed space back to the file system, if much is free; whether more could be."""
+        with self._writing(durable=False) as db:
+            db.execute("COMMIT")
+            (spare,) = db.execute("PRAGMA freelist_count").fetchone()
+            (size,) = db.execute("PRAGMA page_count").fetchone()
+            spare -= max(_SPARE_PAGES, size // 8)  # what is free is used again: a little may stay
+            if spare <= 0:
+                return False
+            # Not execute(): that would give back a single page.
+            db.executescript(f"PRAGMA incremental_vacuum({min(spare, pages)})")
+            return bool(spare > pages)
 
     def append(
         self,
@@ -146,17 +178,9 @@ class ReplicaDb:
             last = self._last
             if cut_from is not None and cut_from <= last.seq:
                 last = self._cut(db, cut_from)
-            last_before = last
-            for at, _ in records:
-                if at.seq != last.seq + 1 or at.epoch < last.epoch:
-                    raise ValueError(f"record {at} cannot follow {last}")
-                last = at
-            db.executemany(
-                "INSERT INTO log (seq, incarnation, counter, record) VALUES (?, ?, ?, ?)",
-                [(at.seq, *at.epoch, data) for at, data in records],
-            )
+            some_late = self._some_late or last != self._last
+            last = record_log.add(db, last, records)
             small_chunks.put(db, chunks, self._age_ns())
-            some_late = self._some_late or last_before != self._last
             if some_late:  # what the log has (again) is not late
                 db.executemany(
                     "DELETE FROM late WHERE incarnation = ? AND counter = ? AND seq = ?",
@@ -168,16 +192,7 @@ class ReplicaDb:
     def _cut(self, db: sqlite3.Connection, cut_from: int) -> Position:
         if cut_from <= self._committed.seq:
             raise ValueError(f"record {cut_from} is committed (up to {self._committed}) and stays")
-        db.execute(
-            "INSERT OR REPLACE INTO late (incarnation, counter, seq, record)"
-            " SELECT incarnation, counter, seq, record FROM log WHERE seq >= ?",
-            (cut_from,),
-        )
-        db.execute("DELETE FROM log WHERE seq >= ?", (cut_from,))
-        row = db.execute("SELECT incarnation, counter FROM log WHERE seq = ?", (cut_from - 1,)).fetchone()
-        if row is None and cut_from > 1:
-            raise CorruptData(f"{self._path} lacks record {cut_from - 1}")
-        return ORIGIN if row is None else Position(Epoch(*row), cut_from - 1)
+        return record_log.cut(db, cut_from)
 
     def late_records(self) -> list[tuple[Position, bytes]]:
         """Records that were cut from the log, by position: they never enter the documents as they are."""

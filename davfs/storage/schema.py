@@ -28,6 +28,7 @@ _WAL_BYTES = 64 << 20
 _CACHE_KIB = 8 << 10
 _READER_CACHE_KIB = 1 << 10  # there may be several; the system caches the file for all of them
 _BUSY_S = 5.0
+_INCREMENTAL = 2  # of auto_vacuum
 
 _log = logging.getLogger(__name__)
 
@@ -146,6 +147,8 @@ def _check_or_make(db: sqlite3.Connection, path: str) -> None:
         raise UnknownFormat(
             f"{path} has format {version}; this davfs knows format {FORMAT} and older ones: start the version that wrote it"
         )
+    if version == 0:
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before anything is written
     if path != MEMORY:
         mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if mode != "wal":
@@ -161,6 +164,19 @@ def _check_or_make(db: sqlite3.Connection, path: str) -> None:
         migrate(db, version)
         db.execute("COMMIT")
         _log.info("%s has format %d now", path, FORMAT)
+    if db.execute("PRAGMA auto_vacuum").fetchone()[0] != _INCREMENTAL:
+        _let_it_shrink(db, path)
+
+
+def _let_it_shrink(db: sqlite3.Connection, path: str) -> None:
+    """A database that was made without it gets the bookkeeping by which freed pages are given back: written once anew."""
+    try:
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        db.execute("VACUUM")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL:
+            raise
+        _log.warning("%s keeps its size for now: giving space back takes as much room as it has, once", path)
 
 
 def _make(db: sqlite3.Connection) -> None:

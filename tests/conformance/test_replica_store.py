@@ -8,7 +8,7 @@ import pytest
 from blake3 import blake3
 
 from davfs.core import keys, values
-from davfs.core.errors import CorruptData, Unavailable
+from davfs.core.errors import CorruptData, LogTrimmed, Unavailable
 from davfs.core.model import ORIGIN, ROOT, ChunkRef, Entry, Epoch, Manifest, Position
 from davfs.core.ports import AppliedRecord, DocumentUpdate, IndexUpdate, StoredDocument
 from davfs.core.record import OPERATION, START, Record, encode
@@ -171,6 +171,53 @@ def test_a_cut_beyond_the_end_is_none(store):
     logged(store, record(1))
     logged(store, record(2, E2), cut_from=2)
     assert store.last == at(2, E2)
+
+
+# --- trimming -----------------------------------------------------------------------------------------------------------
+
+
+def test_trimming_forgets_the_oldest_and_still_knows_their_positions(store):
+    history = History(store)
+    for _ in range(4):
+        history.do()
+    logged(store, *(record(seq, E2) for seq in (5, 6)), record(7, E3))
+    assert store.floor == ORIGIN
+    assert store.trim(4, 2) == 2
+    assert store.floor == at(2)
+    assert store.trim(4, 2) == 1
+    assert store.trim(4, 2) == 0
+    assert [store.position_at(seq) for seq in range(9)] == [
+        ORIGIN, at(1), at(2), at(3), at(4), at(5, E2), at(6, E2), at(7, E3), None,
+    ]  # fmt: skip
+    assert store.read_log(4, 0) == [encode(record(4))]
+    with pytest.raises(LogTrimmed):
+        store.read_log(3, 10**9)
+    with pytest.raises(ValueError, match="cannot follow"):
+        logged(store, record(3))
+    assert store.read_log(8, 10**9) == []
+
+
+def test_the_newest_committed_record_and_those_behind_it_are_never_trimmed(store):
+    history = History(store)
+    for _ in range(3):
+        history.do()
+    logged(store, record(4), record(5))
+    assert store.trim(100, 100) == 2
+    assert (store.floor, store.last, store.committed) == (at(2), at(5), at(3))
+    logged(store, record(4, E2), cut_from=4)
+    assert (store.position_at(3), store.last, store.position_at(5)) == (at(3), at(4, E2), None)
+    logged(store, cut_from=4)
+    assert (store.last, store.floor) == (at(3), at(2))
+
+
+def test_how_much_of_the_log_a_number_of_bytes_is(store):
+    records = [record(seq) for seq in range(1, 6)]
+    logged(store, *records)
+    sizes = [len(encode(r)) for r in records]
+    assert store.log_within(sum(sizes), 1) == 1
+    assert store.log_within(sum(sizes) - 1, 1) == 2
+    assert store.log_within(sizes[4], 1) == 5
+    assert store.log_within(10**9, 4) == 4
 
 
 # --- commit -------------------------------------------------------------------------------------------------------------

@@ -51,6 +51,37 @@ def path(tmp_path):
     return tmp_path / "v.sqlite"
 
 
+def test_a_trimmed_log_gives_its_space_back(path):
+    store = ReplicaDb(path)
+    for start in range(1, 601, 100):
+        made = [make(seq, padding=50_000) for seq in range(start, start + 100)]
+        store.append([(record.position, encode(record)) for record, _ in made], None)
+        store.commit([applied for _, applied in made])
+    before = path.stat().st_size
+    assert before > 25 << 20  # the log; the replies are as much again
+    while store.trim(599, 50):
+        pass
+    while store.give_back(1000):
+        pass
+    store.close()
+    store = ReplicaDb(path)
+    assert (store.floor.seq, store.last.seq, store.position_at(17)) == (598, 600, Position(EPOCH, 17))
+    assert store.incarnation
+    store.close()
+    assert before - path.stat().st_size > 15 << 20
+
+
+def test_an_older_database_learns_to_give_space_back(path):
+    old = sqlite3.connect(path)
+    old.executescript("PRAGMA journal_mode = WAL; CREATE TABLE grown (x); DROP TABLE grown;")
+    old.close()
+    store = ReplicaDb(path)
+    append(store, 1)
+    store.close()
+    with sqlite3.connect(path) as db:
+        assert db.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+
+
 def test_everything_is_there_after_reopening(path):
     store = ReplicaDb(path)
     incarnation = store.incarnation
