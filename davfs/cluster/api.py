@@ -99,8 +99,8 @@ class Volume(Protocol):
         """Dead properties: Clark name ``{ns}name`` -> the XML of the whole property element."""
         ...
 
-    def members_properties(self, path: Path) -> Mapping[str, Mapping[str, str]]:
-        """inode -> dead properties, of the members of a collection that have any (one read for a whole PROPFIND)."""
+    def members(self, path: Path) -> Iterator[tuple[Entry, Mapping[str, str]]]:
+        """Members with their dead properties, sorted by name: one state, however slowly it is read, in bounded memory."""
         ...
 
     def open(self, path: Path) -> Content:

@@ -82,10 +82,10 @@ class HeldVolume:
         with self._store.view() as view:
             return {name: xml for name, (_, xml) in view.properties(entry.inode).items()}
 
-    def members_properties(self, path: Path) -> Mapping[str, Mapping[str, str]]:
+    def members(self, path: Path) -> Iterator[tuple[Entry, Mapping[str, str]]]:
         self._holder.check_lease()
         with self._store.view() as view:
-            return view.members_properties(tree.require_directory(view, path).inode)
+            return view.members(tree.require_directory(view, path).inode)
 
     def open(self, path: Path) -> HeldContent:
         self._holder.check_lease()

@@ -6,7 +6,7 @@ has one suite for each port that has more than one implementation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -212,6 +212,13 @@ class IndexView(Protocol):
         """Sorted by name."""
         ...
 
+    def members(self, parent: str) -> Iterator[tuple[Entry, Mapping[str, str]]]:
+        """The entries of a directory with their dead properties (Clark name -> XML), sorted by name.
+
+        Of this view's state though it may be read after it; in memory that does not grow with the directory.
+        """
+        ...
+
     def manifest(self, inode: str) -> tuple[str, Manifest] | None:
         """(version, manifest) of a file, without the chunks of its segments."""
         ...
@@ -230,10 +237,6 @@ class IndexView(Protocol):
 
     def properties(self, inode: str) -> dict[str, tuple[str, str]]:
         """Clark name -> (version, XML) of the dead properties."""
-        ...
-
-    def members_properties(self, parent: str) -> dict[str, dict[str, str]]:
-        """inode -> Clark name -> XML, of the members of a directory that have dead properties."""
         ...
 
     def reply(self, request_id: str) -> tuple[Any] | None:

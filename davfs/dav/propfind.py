@@ -77,17 +77,16 @@ def _responses(request: Request, volume: Volume, entry: Entry, wanted: Wanted, *
     yield wanted.response(Subject(entry, own, shown, volume.properties(entry), locks, name, quota))
     if not members:
         return
-    entries = volume.children(path)
-    dead = volume.members_properties(path)
+    entries = volume.members(path)
     inherited = tuple(lock for lock in locks if lock.infinite)
     below = _locks_of_members(volume, path) if wanted.locks else {}
-    for member in entries:
+    for member, dead in entries:
         slash = "/" if member.is_directory else ""
         subject = Subject(
             member,
             f"{own}{quote_name(member.name)}{slash}",
             member.name,
-            dead.get(member.inode, {}),
+            dead,
             inherited + below.get(member.name, ()),
             name,
             quota if member.is_directory else None,

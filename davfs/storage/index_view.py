@@ -6,7 +6,8 @@ Errors of SQLite pass through as they come: whoever made the view translates the
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -14,6 +15,7 @@ import msgpack
 from davfs.core import values
 from davfs.core.errors import CorruptData
 from davfs.core.model import DIRECTORY, ROOT, ChunkRef, Entry, Epoch, Manifest, Position
+from davfs.storage import listing
 
 _COLUMNS = "inode, parent, name, kind, version, created_ns, mtime_ns, size, etag"  # the order of Entry's fields
 _ENTRY = f"SELECT {_COLUMNS} FROM entry WHERE inode = ?"
@@ -21,16 +23,18 @@ _ENTRY = f"SELECT {_COLUMNS} FROM entry WHERE inode = ?"
 _CHILD = f"SELECT {_COLUMNS} FROM entry WHERE parent = ? AND name = ? ORDER BY version DESC LIMIT 1"
 _CHILDREN = f"SELECT {_COLUMNS} FROM entry WHERE parent = ? ORDER BY name, version"
 
-_MEMBERS_PROPERTIES = (
-    "SELECT p.inode, p.name, p.xml FROM entry e CROSS JOIN property p ON p.inode = e.inode WHERE e.parent = ?"
+_MEMBERS = (
+    "SELECT e.inode, parent, e.name, kind, e.version, created_ns, mtime_ns, size, etag, p.name, p.xml"
+    " FROM entry e LEFT JOIN property p ON p.inode = e.inode WHERE parent = ? ORDER BY e.name, e.version"
 )
 
 
 class SqliteIndexView:
     """Port: :class:`davfs.core.ports.IndexView`. For one thread, while its transaction lasts."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, directory: Path | None) -> None:
         self._db = db
+        self._directory = directory  # for the members of large directories
 
     @property
     def committed(self) -> Position:
@@ -55,6 +59,13 @@ class SqliteIndexView:
     def children(self, parent: str) -> list[Entry]:
         """The entries of a directory, sorted by name."""
         return [Entry(*row) for row in self._db.execute(_CHILDREN, (parent,)).fetchall()]
+
+    def members(self, parent: str) -> Iterator[tuple[Entry, Mapping[str, str]]]:
+        """The entries of a directory with their dead properties (Clark name -> XML), sorted by name.
+
+        All are read before it returns, so the iterator outlives the view; its memory does not grow with the directory.
+        """
+        return listing.members(self._db.execute(_MEMBERS, (parent,)), self._directory)
 
     def manifest(self, inode: str) -> tuple[str, Manifest] | None:
         """(version, manifest) of a file, without the chunks of its segments."""
@@ -97,13 +108,6 @@ class SqliteIndexView:
         """Clark name -> (version, XML) of the dead properties."""
         rows = self._db.execute("SELECT name, version, xml FROM property WHERE inode = ?", (inode,))
         return {name: (version, xml) for name, version, xml in rows}
-
-    def members_properties(self, parent: str) -> dict[str, dict[str, str]]:
-        """inode -> Clark name -> XML, of the members of a directory that have dead properties."""
-        found: dict[str, dict[str, str]] = {}
-        for inode, name, xml in self._db.execute(_MEMBERS_PROPERTIES, (parent,)):
-            found.setdefault(inode, {})[name] = xml
-        return found
 
     def reply(self, request_id: str) -> tuple[Any] | None:
         """What a committed record with that request id answered, in a 1-tuple; only the last 10,000 are kept."""

@@ -293,7 +293,7 @@ class ReplicaDb:
     @contextmanager
     def _viewing_one(self) -> Iterator[IndexView]:
         with self._reading() as db:
-            yield SqliteIndexView(db)
+            yield SqliteIndexView(db, None if self._memory else Path(self._path).parent)
 
     def iter_documents(self) -> Iterator[str]:
         """The ids of all documents, sorted."""

@@ -12,6 +12,7 @@ from davfs.core.errors import CorruptData, LogTrimmed, Unavailable
 from davfs.core.model import ORIGIN, ROOT, ChunkRef, Entry, Epoch, Manifest, Position
 from davfs.core.ports import AppliedRecord, DocumentUpdate, IndexUpdate, StoredDocument
 from davfs.core.record import OPERATION, START, Record, encode
+from davfs.storage import listing
 from davfs.storage.replica_db import REPLIES_KEPT, ReplicaDb
 
 E1, E2, E3 = Epoch(1, 1), Epoch(1, 2), Epoch(2, 1)
@@ -427,20 +428,42 @@ def test_every_chunk_is_listed_of_manifests_and_segments(store):
         assert list(view.chunks()) == [own, own]
 
 
-def test_properties_of_all_members_of_a_directory(store):
+def test_members_of_a_directory_with_their_properties(store):
     history = History(store)
     history.do(
         name("a", "v", ROOT, "a", "d"), name("b", "v", ROOT, "b"), name("c", "v", "a", "c"), name("e", "v", ROOT, "e")
     )
     for inode in ("a", "b", "c", ROOT):
         history.do(*[(keys.make(keys.PROPERTY, inode, "v1", p), f"<{inode}-{p}/>") for p in ("{x}p", "{x}q")])
+
+    def members(view, parent):
+        return [(entry.inode, dead) for entry, dead in view.members(parent)]
+
     with store.view() as view:
-        assert view.members_properties(ROOT) == {
-            "a": {"{x}p": "<a-{x}p/>", "{x}q": "<a-{x}q/>"},
-            "b": {"{x}p": "<b-{x}p/>", "{x}q": "<b-{x}q/>"},
-        }
-        assert view.members_properties("a") == {"c": {"{x}p": "<c-{x}p/>", "{x}q": "<c-{x}q/>"}}
-        assert view.members_properties("b") == {}
+        assert members(view, ROOT) == [
+            ("a", {"{x}p": "<a-{x}p/>", "{x}q": "<a-{x}q/>"}),
+            ("b", {"{x}p": "<b-{x}p/>", "{x}q": "<b-{x}q/>"}),
+            ("e", {}),
+        ]
+        assert members(view, "a") == [("c", {"{x}p": "<c-{x}p/>", "{x}q": "<c-{x}q/>"})]
+        assert members(view, "b") == []
+
+
+@pytest.mark.parametrize("count", [listing.KEPT - 1, listing.KEPT, listing.KEPT + listing.BLOCK, listing.KEPT * 2 + 7])
+def test_members_of_a_large_directory_are_of_one_state(store, count):
+    """Whatever changes while they are read one by one, long after the view is closed."""
+    history = History(store)
+    history.do(name("d", "v", ROOT, "d", "d"))
+    history.do(*[name(f"f{n:05d}", "v", "d", f"name {n:05d}") for n in range(count)])
+    history.do((keys.make(keys.PROPERTY, "f00003", "v1", "{x}p"), "<p/>"))
+    with store.view() as view:
+        before = view.children("d")
+        reading = view.members("d")
+    found = [next(reading)]
+    history.do(*[name(f"f{n:05d}", "w", "d", f"renamed {n:05d}") for n in range(0, count, 7)])
+    found.extend(reading)
+    assert [entry for entry, _ in found] == before
+    assert {entry.inode: dead for entry, dead in found if dead} == {"f00003": {"{x}p": "<p/>"}}
 
 
 # --- threads and ends ---------------------------------------------------------------------------------------------------

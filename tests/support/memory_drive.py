@@ -112,10 +112,10 @@ class MemoryVolume:
         with self._lock:
             return dict(next((n.properties for n in self._walk(self._root) if n.entry.inode == entry.inode), {}))
 
-    def members_properties(self, path: Path) -> Mapping[str, Mapping[str, str]]:
+    def members(self, path: Path) -> Iterator[tuple[Entry, Mapping[str, str]]]:
         with self._lock:
-            members = self._collection(path).members.values()
-            return {node.entry.inode: dict(node.properties) for node in members if node.properties}
+            members = sorted(self._collection(path).members.items())
+            return iter([(node.entry, dict(node.properties)) for _, node in members])
 
     def open(self, path: Path) -> MemoryContent:
         with self._lock:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import random
 import resource
@@ -269,4 +271,29 @@ def test_writing_under_ones_own_view_in_memory_is_a_mistake_that_shows():
         with pytest.raises(RuntimeError, match="view"):
             append(store, 1)
     append(store, 1)
+    store.close()
+
+
+def test_a_large_directory_is_listed_although_the_disk_has_no_room_for_it(path, monkeypatch):
+    store = ReplicaDb(path)
+    record, _ = make(1)
+    entries = [(f"i{n:05d}", values.encode_name(ROOT, f"n{n:05d}", "f", n)) for n in range(5000)]
+    many = [IndexUpdate(keys.make(keys.NAME, inode, "v"), value) for inode, value in entries]
+    store.append([(record.position, encode(record))], None)
+    store.commit([AppliedRecord(record, [], many)])
+    real, written = os.write, []
+
+    class Full(io.FileIO):
+        def write(self, data):
+            written.append(len(data))
+            if len(written) > 2:
+                real(self.fileno(), bytes(data)[:100])
+                raise OSError(errno.ENOSPC, "no space left on device")
+            return super().write(data)
+
+    monkeypatch.setattr("davfs.storage.listing.tempfile.TemporaryFile", lambda dir, buffering: Full(dir / "listing", "w+b"))
+    with store.view() as view:
+        reading = view.members(ROOT)
+    assert [entry.name for entry, _ in reading] == [f"n{n:05d}" for n in range(5000)]
+    assert len(written) == 3
     store.close()
