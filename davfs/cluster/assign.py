@@ -31,17 +31,18 @@ Granted: TypeAlias = Callable[[Credentials, str, float], None]
 
 
 def take(
-    site: Site, volume: VolumeState, replica: Replica, granted: Granted = lambda credentials, digest, since: None
+    site: Site, volume: VolumeState, replica: Replica, granted: Granted = lambda credentials, digest, since: None,
+    yields: bool = False,
 ) -> Protocol_[Holder]:
     """Become the volume's holder. :class:`VolumeHeld` if it is held, :class:`QuorumLost` if too few replicas answer.
 
     ``granted`` is told (credentials, token digest, when the grant was first asked for) before anything is adopted: who
-    has much to adopt refreshes the token from then on.
+    has much to adopt refreshes the token from then on. ``yields``: for maintenance (``maintenance.py``).
     """
     token = site.random.token(SECRET_BYTES)
     digest = digest_of(token)
     before_send = site.clock.now()
-    command = (site.request_id(), "assign", volume.id, digest, site.node, site.timing.ttl)
+    command = (site.request_id(), "assign", volume.id, digest, site.node, site.timing.ttl, *([True] if yields else []))
     epoch = Epoch(*value_of((yield Submit(command, site.timing.call))))
     credentials = Credentials(volume.id, epoch, token)
     granted(credentials, digest, before_send)

@@ -62,6 +62,10 @@ class Holdings:
         """The ids of the volumes that this node holds, as far as it knows."""
         return list(self._holders)
 
+    def holder(self, volume_id: str) -> Holder | None:
+        """The holder of a volume that this node serves, if it does."""
+        return self._holders.get(volume_id)
+
     # --- routing ----------------------------------------------------------------------------------------------------
 
     def find(self, volume: str, forwarded: bool, avoid: Forward | None = None) -> Protocol_[Holder | Forward]:
@@ -81,7 +85,7 @@ class Holdings:
             if not self._led():
                 raise Unavailable(f"{volume}: too few nodes answer each other; start more of them, then try again")
             grant = state.tenure.grant
-            if grant is None:
+            if grant is None or grant.yields:
                 try:
                     target = yield from self._take_or_find(state)
                 except VolumeHeld:
@@ -177,7 +181,7 @@ class Holdings:
         def changed() -> bool:
             now = state.volumes.get(volume.id)
             holder = self._holders.get(volume.id)
-            return now is None or now.tenure.grant is None or now.tenure.last != before.last or (
+            return now is None or now.tenure.grant is None or now.tenure.grant.yields or now.tenure.last != before.last or (
                 holder is not None and (holder.leased or holder.log.stopped)  # not `serving`: its lease may have run out
             )
 

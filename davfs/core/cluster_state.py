@@ -222,9 +222,9 @@ class ClusterState:
 
     # --- commands: tokens -------------------------------------------------------------------------------------------
 
-    def _do_assign(self, volume_id: str, digest: str, address: str, ttl_s: float) -> list[int]:
+    def _do_assign(self, volume_id: str, digest: str, address: str, ttl_s: float, yields: bool = False) -> list[int]:
         volume = self.volume(volume_id)
-        tenure = grants.assign(volume.tenure, self.incarnation, digest, address, ttl_s)
+        tenure = grants.assign(volume.tenure, self.incarnation, digest, address, ttl_s, yields)
         if volume.locks and address not in self.nodes:
             # A gateway enforces DAV locks; a program knows nothing of them and waits until they end (section 7).
             raise Locked(f"people hold {len(volume.locks)} DAV locks in {volume.name!r}; a program has to wait for them")

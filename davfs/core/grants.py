@@ -15,13 +15,17 @@ from davfs.core.model import NO_EPOCH, Epoch
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A token that is good now: ``digest`` is the hex BLAKE3 of the secret, ``ttl_s`` how long it lives unrefreshed."""
+    """A token that is good now: ``digest`` is the hex BLAKE3 of the secret, ``ttl_s`` how long it lives unrefreshed.
+
+    ``yields``: it is for maintenance only, and whoever else asks for the volume is granted it at once.
+    """
 
     epoch: Epoch
     digest: str
     address: str
     ttl_s: float
     refreshes: int = 0
+    yields: bool = False
 
 
 PROGRAM = "program:"
@@ -61,9 +65,11 @@ def is_program(name: str) -> bool:
     return name.startswith(PROGRAM)
 
 
-def assign(tenure: Tenure, incarnation: int, digest: str, address: str, ttl_s: float) -> Tenure:
-    """A new grant at the next epoch; :class:`VolumeHeld` while there is one."""
-    if tenure.grant is not None:
+def assign(
+    tenure: Tenure, incarnation: int, digest: str, address: str, ttl_s: float, yields: bool = False
+) -> Tenure:
+    """A new grant at the next epoch; :class:`VolumeHeld` while there is one that does not yield to this one."""
+    if tenure.grant is not None and (yields or not tenure.grant.yields):
         raise VolumeHeld(
             f"the volume is held through {tenure.grant.address or 'a program'}",
             holder=tenure.grant.address,
@@ -71,7 +77,7 @@ def assign(tenure: Tenure, incarnation: int, digest: str, address: str, ttl_s: f
             ttl_s=tenure.grant.ttl_s,
         )
     epoch = Epoch(incarnation, tenure.last.counter + 1 if tenure.last.incarnation == incarnation else 1)
-    return Tenure(epoch, Grant(epoch, digest, address, ttl_s))
+    return Tenure(epoch, Grant(epoch, digest, address, ttl_s, yields=yields))
 
 
 def check(tenure: Tenure, epoch: Epoch, digest: str) -> Grant:

@@ -142,7 +142,7 @@ class Admin:
     def volume_delete(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Delete a volume that no program or gateway holds, unless ``force``."""
         volume = self._named(args)
-        if volume.tenure.grant is not None and not args.get("force"):
+        if volume.tenure.grant is not None and not volume.tenure.grant.yields and not args.get("force"):
             raise VolumeHeld(
                 f"volume {volume.name!r} is held through {volume.tenure.grant.address or 'a program'}; "
                 "free it first, or force the deletion",
@@ -215,7 +215,7 @@ def _summary(volume: VolumeState) -> dict[str, Any]:
     return {
         "name": volume.name,
         "id": volume.id,
-        "holder": None if grant is None else grant.address,
+        "holder": None if grant is None or grant.yields else grant.address,
         "epoch": volume.tenure.last.counter,
         "incarnation": volume.tenure.last.incarnation,
         "replicas": list(volume.replicas),

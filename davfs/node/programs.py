@@ -157,8 +157,8 @@ class Programs:
             "replicas": list(volume.replicas),
             "incarnations": dict(volume.incarnations),
             "epoch": list(volume.tenure.last),
-            "holder": None if grant is None else grant.address,
-            "expires_in_s": None if grant is None else round(self._remaining(volume.id), 1),
+            "holder": None if grant is None or grant.yields else grant.address,
+            "expires_in_s": None if grant is None or grant.yields else round(self._remaining(volume.id), 1),
         }
 
     def _command(self, args: Mapping[str, Any], verb: str, *arguments: Any) -> Any:

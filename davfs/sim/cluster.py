@@ -13,6 +13,7 @@ from typing import Any
 from davfs.cluster.expiry import Expiry
 from davfs.cluster.fetcher import Fetcher
 from davfs.cluster.holdings import Holdings
+from davfs.cluster.maintenance import Maintenance
 from davfs.cluster.replicas import Replicas
 from davfs.cluster.service import Service
 from davfs.cluster.site import Bounds, Site, Timing
@@ -130,6 +131,7 @@ class SimNode:
         replicas = Replicas(site, fetcher)
         self.site, self.replicas = site, replicas
         self.holdings = Holdings(site, replicas)
+        self.maintenance = Maintenance(site, replicas, self.holdings)
         self.handlers = Service(site, replicas).handlers
         self.front = Front(site, self.holdings, VOLUME)
         expiry = Expiry(site, lambda: member.is_leader, lambda: member.term)

@@ -45,6 +45,18 @@ def test_refusals_can_be_told_apart(tenure: Tenure, epoch: Epoch, digest: str, e
     assert type(refused.value) is error
 
 
+def test_a_grant_for_maintenance_yields_to_everybody_but_its_like() -> None:
+    lent = grants.assign(Tenure(), 1, MINE, "node-1", 5.0, yields=True)
+    with pytest.raises(VolumeHeld):
+        grants.assign(lent, 1, THEIRS, "node-2", 5.0, yields=True)
+    taken = grants.assign(lent, 1, THEIRS, "node-2", 5.0)
+    assert (taken.last, taken.grant and taken.grant.digest) == (Epoch(1, 2), THEIRS)
+    with pytest.raises(StaleEpoch):
+        grants.check(taken, Epoch(1, 1), MINE)
+    with pytest.raises(VolumeHeld):
+        grants.assign(taken, 1, MINE, "node-1", 5.0, yields=True)
+
+
 def test_every_refusal_compares_digests(monkeypatch: pytest.MonkeyPatch) -> None:
     """Constant time: the comparison is made once, whole, and first, whatever the refusal."""
     compared: list[tuple[bytes, bytes]] = []

@@ -1,0 +1,78 @@
+"""Maintenance of a volume that nobody holds: it may write, and gives way at once to whoever wants the volume."""
+
+from __future__ import annotations
+
+from davfs.cluster.maintenance import Loan
+from davfs.core.errors import DavfsError
+from davfs.sim.cluster import TIMING, VOLUME_ID
+from tests.simulation.test_directed import Stage
+
+
+def borrow(stage: Stage, node: str) -> list[Loan | None]:
+    got: list[Loan | None] = []
+
+    def work():
+        got.append((yield from stage.cluster.nodes[node].maintenance.borrow(VOLUME_ID)))
+
+    stage.cluster.nodes[node].process.start(work(), "borrow")
+    assert stage.loop.run_until(lambda: bool(got), 20)
+    return got
+
+
+def commit(stage: Stage, node: str, loan: Loan) -> list[str]:
+    """How a change under the loan ends."""
+    ended: list[str] = []
+
+    def work():
+        try:
+            yield from loan.holder.commit(lambda edits: edits.create("root", f"m{len(edits.version)}", "d", 1), "")
+            ended.append("committed")
+        except DavfsError as error:
+            ended.append(error.code)
+
+    stage.cluster.nodes[node].process.start(work(), "commit")
+    assert stage.loop.run_until(lambda: bool(ended), 20)
+    return ended
+
+
+def idle(stage: Stage) -> None:
+    stage.loop.run_until(lambda: False, 3 * TIMING.idle)
+    assert stage.cluster.nodes["node-1"].state.volumes[VOLUME_ID].tenure.grant is None
+
+
+def test_a_free_volume_is_taken_kept_and_given_back() -> None:
+    stage = Stage()
+    assert stage.ask("node-2", ("put", ("a",), b"one")).outcome == ("ok", True)
+    idle(stage)
+    (loan,) = borrow(stage, "node-1")
+    assert loan is not None
+    stage.loop.run_until(lambda: False, 3 * TIMING.ttl)
+    assert not loan.over(), "its token is refreshed"
+    assert commit(stage, "node-1", loan) == ["committed"]
+    stage.cluster.nodes["node-1"].process.start(loan.end(), "end")
+    stage.loop.run_until(lambda: False, 1.0)
+    assert stage.cluster.nodes["node-1"].state.volumes[VOLUME_ID].tenure.grant is None
+
+
+def test_it_gives_way_at_once() -> None:
+    for node in ("node-1", "node-3"):
+        stage = Stage()
+        idle(stage)
+        (loan,) = borrow(stage, "node-1")
+        assert loan is not None
+        began = stage.loop.now
+        assert stage.ask(node, ("put", ("a",), b"one")).outcome == ("ok", True)
+        assert stage.loop.now - began < 0.5
+        assert loan.over()
+        assert commit(stage, "node-1", loan) != ["committed"]
+
+
+def test_one_node_alone_tries_and_a_served_volume_is_lent() -> None:
+    stage = Stage()
+    assert borrow(stage, "node-2") == [None]
+    assert stage.ask("node-2", ("put", ("a",), b"one")).outcome == ("ok", True)
+    assert borrow(stage, "node-1") == [None]
+    (loan,) = borrow(stage, "node-2")
+    assert loan is not None
+    assert loan.holder is stage.cluster.nodes["node-2"].holdings.holder(VOLUME_ID)
+    assert commit(stage, "node-2", loan) == ["committed"]
