@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from davfs.core.digests import Digests
 from davfs.core.model import DavLock, Entry, Path, VolumeInfo, VolumePolicy
 from davfs.core.sessions import SessionKey
 
@@ -62,6 +63,11 @@ class Content(Protocol):
     @property
     def entry(self) -> Entry: ...
 
+    @property
+    def digests(self) -> Digests:
+        """The checksums that were announced for it when it was written."""
+        ...
+
     def read(self, start: int, stop: int) -> Iterator[memoryview | bytes]:
         """The bytes [start, stop), in blocks of at most one chunk, verified; ChunkLost when no good copy answers."""
         ...
@@ -103,6 +109,14 @@ class Volume(Protocol):
         """Members with their dead properties, sorted by name: one state, however slowly it is read, in bounded memory."""
         ...
 
+    def digests(self, entry: Entry) -> Digests:
+        """The checksums that were announced for a file when it was written."""
+        ...
+
+    def members_digests(self, path: Path) -> Mapping[str, Digests]:
+        """inode -> checksums, of the members of a collection that have any."""
+        ...
+
     def open(self, path: Path) -> Content:
         """NotFound, or Forbidden for a collection."""
         ...
@@ -115,9 +129,11 @@ class Volume(Protocol):
     def put(
         self, path: Path, read: Reader, length: int | None, *,
         mtime_ns: int | None, condition: Condition, caller: Caller, before_body: Callable[[], None] = lambda: None,
+        digests: Digests = (),
     ) -> tuple[Entry, bool]:
         """Replace or create a file; (entry, created). ``before_body`` is called after the first check of conditions,
-        locks and quorum, before the first read (it may send 100 Continue). The file appears complete or not at all."""
+        locks and quorum, before the first read (it may send 100 Continue). The file appears complete or not at all.
+        ``digests``: checksums that the body must have (ChecksumMismatch), kept with the file."""
         ...
 
     def mkcol(self, path: Path, *, condition: Condition, caller: Caller, mtime_ns: int | None = None) -> Entry: ...

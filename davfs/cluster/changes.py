@@ -66,7 +66,9 @@ def require_space(holder: Holder, size: int = 0) -> None:
         raise NoSpace("the disk is full; delete something or add space")
 
 
-def mkcol(holder: Holder, path: Path, condition: Condition, caller: Caller) -> Protocol_[Entry]:
+def mkcol(
+    holder: Holder, path: Path, condition: Condition, caller: Caller, mtime_ns: int | None = None
+) -> Protocol_[Entry]:
     """Create a collection (RFC 4918, 9.3); its entry as it was made, whatever became of it since."""
     require_space(holder)
 
@@ -80,8 +82,9 @@ def mkcol(holder: Holder, path: Path, condition: Condition, caller: Caller) -> P
         now = holder.site.clock.wall_ns()
 
         def build(edits: Edits) -> list[Any]:
-            inode = edits.create(parent.inode, path[-1], DIRECTORY, now)
-            return list(astuple(Entry(inode, parent.inode, path[-1], DIRECTORY, edits.version, now, now)))
+            inode = edits.create(parent.inode, path[-1], DIRECTORY, now, mtime_ns)
+            changed = now if mtime_ns is None else mtime_ns
+            return list(astuple(Entry(inode, parent.inode, path[-1], DIRECTORY, edits.version, now, changed)))
 
         return build
 
@@ -124,7 +127,7 @@ def move(
         def build(edits: Edits) -> bool:
             if replaced is not None:
                 edits.trash(replaced)
-            edits.rename(entry, parent.inode, target[-1])
+            edits.rename(entry, parent.inode, target[-1], mtime_ns if entry.is_directory else None)
             if held is not None and mtime_ns is not None:
                 edits.write(entry.inode, replace(held[1], mtime_ns=mtime_ns), held[0])
             return replaced is None
@@ -150,7 +153,8 @@ def proppatch(
     caller: Caller,
     mtime_ns: int | None,
 ) -> Protocol_[None]:
-    """Set and remove dead properties, all or none (RFC 4918, 9.2); ``mtime_ns`` sets a file's modification time."""
+    """Set and remove dead properties, all or none (RFC 4918, 9.2); ``mtime_ns`` sets the modification time (but not that of
+    the root, which has no entry of its own)."""
 
     def prepare(view: IndexView) -> Build:
         condition(tree.resolve(view, path))
@@ -163,6 +167,8 @@ def proppatch(
             edits.set_properties(entry.inode, sets, removes, old)
             if held is not None and mtime_ns is not None:
                 edits.write(entry.inode, replace(held[1], mtime_ns=mtime_ns), held[0])
+            elif entry.is_directory and mtime_ns is not None and path:
+                edits.rename(entry, entry.parent, entry.name, mtime_ns)
 
         return build
 

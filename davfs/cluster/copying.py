@@ -51,7 +51,8 @@ class TreeCopy:
 
     def name(self, edits: Edits, parent: str, name: str, old_version: str | None = None) -> None:
         """Give the top of the copy its place."""
-        value = values.encode_name(parent, name, self.source.kind, self._now_ns)
+        mtime_ns = self._mtime_ns if self.source.is_directory else None
+        value = values.encode_name(parent, name, self.source.kind, self._now_ns, mtime_ns)
         edits.put(keys.NAME, self.inode, value, old_version=old_version)
 
     @staticmethod

@@ -15,6 +15,7 @@ from davfs.cluster.holder import Holder
 from davfs.cluster.log import Attachment
 from davfs.core import values
 from davfs.core.chunking import CHUNKS_PER_SEGMENT, Span, digest_of, etag_of
+from davfs.core.digests import Digests, Hashing
 from davfs.core.effects import Protocol_
 from davfs.core.errors import AlreadyExists, CorruptData, IncompleteBody
 from davfs.core.model import FILE, ChunkRef, Entry, Manifest, Path
@@ -46,8 +47,12 @@ def put(
     condition: Condition,
     caller: Caller,
     before_body: Callable[[], None],
+    digests: Digests = (),
 ) -> Protocol_[tuple[Entry, bool]]:
-    """Replace or create a file; (its entry, whether it is new). Nobody sees it before it is whole and safe."""
+    """Replace or create a file; (its entry, whether it is new). Nobody sees it before it is whole and safe.
+
+    ``digests``: checksums that the body must have; they are kept with the file.
+    """
     holder.check_lease()
     require_space(holder, length or 0)
 
@@ -67,11 +72,14 @@ def put(
         check(view)
     holder.require_majority()
     before_body()
-    written = yield from _store(holder, read, length)
+    hashing = Hashing(name for name, _ in digests) if digests else None
+    written = yield from _store(holder, read, length, hashing)
+    if hashing is not None:
+        hashing.require(digests)
 
     ticket = yield from holder.gates.enter([path], holder.site.timing.gate)
     try:
-        return (yield from _publish(holder, path, written, mtime_ns, caller, check))
+        return (yield from _publish(holder, path, written, mtime_ns, digests, caller, check))
     finally:
         holder.gates.leave(ticket)
 
@@ -87,12 +95,14 @@ def _publish(
     path: Path,
     written: Written,
     mtime_ns: int | None,
+    digests: Digests,
     caller: Caller,
     check: Callable[[IndexView], tuple[Entry | None, Entry]],
 ) -> Protocol_[tuple[Entry, bool]]:
     chunk_size = holder.state().policy.chunk_size
     now = holder.site.clock.wall_ns()
     manifest = yield from manifest_of(holder, written.chunks, chunk_size, now if mtime_ns is None else mtime_ns)
+    manifest = replace(manifest, digests=digests)
 
     def prepare(view: IndexView) -> Build:
         written.check()
@@ -122,14 +132,17 @@ def manifest_of(holder: Holder, chunks: tuple[ChunkRef, ...], chunk_size: int, m
     return make_manifest(chunks, chunk_size, mtime_ns, etag_of(chunk_size, chunks), content)[0]
 
 
-def _store(holder: Holder, read: Reader, length: int | None) -> Protocol_[Written]:
-    """Take the body in, chunk by chunk, in a bounded window."""
+def _store(holder: Holder, read: Reader, length: int | None, hashing: Hashing | None) -> Protocol_[Written]:
+    """Take the body in, chunk by chunk, in a bounded window; run it through ``hashing`` on the way."""
     policy = holder.state().policy
     seed = holder.site.random.token(8).hex()
 
     def reading(size: int) -> bytes:
         holder.used_at = holder.site.clock.now()  # a slow upload keeps its volume
-        return read(size)
+        block = read(size)
+        if hashing is not None:
+            hashing.update(block)
+        return block
 
     data = _fill(reading, policy.chunk_size)
     if not data:
@@ -202,6 +215,10 @@ class OpenFile:
     @property
     def chunk_size(self) -> int:
         return self._manifest.chunk_size if self._manifest is not None else 1
+
+    @property
+    def digests(self) -> Digests:
+        return self._manifest.digests if self._manifest is not None else ()
 
     def chunk(self, number: int) -> ChunkRef:
         """The reference of one chunk; segments of large files are read when they are needed."""

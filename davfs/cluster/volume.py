@@ -14,6 +14,7 @@ from davfs.cluster.sessions import Visit
 from davfs.cluster.threads import ThreadRuntime
 from davfs.core import locks
 from davfs.core.chunking import spans
+from davfs.core.digests import Digests
 from davfs.core.errors import Forbidden
 from davfs.core.model import DavLock, Entry, Path, VolumeInfo
 from davfs.core.sessions import SessionKey
@@ -32,6 +33,10 @@ class HeldContent:
     @property
     def entry(self) -> Entry:
         return self._file.entry
+
+    @property
+    def digests(self) -> Digests:
+        return self._file.digests
 
     def read(self, start: int, stop: int) -> Iterator[memoryview]:
         """The bytes [start, stop), a chunk or part of one at a time."""
@@ -87,6 +92,16 @@ class HeldVolume:
         with self._store.view() as view:
             return view.members(tree.require_directory(view, path).inode)
 
+    def digests(self, entry: Entry) -> Digests:
+        self._holder.check_lease()
+        with self._store.view() as view:
+            return view.digests(entry.inode)
+
+    def members_digests(self, path: Path) -> Mapping[str, Digests]:
+        self._holder.check_lease()
+        with self._store.view() as view:
+            return view.members_digests(tree.require_directory(view, path).inode)
+
     def open(self, path: Path) -> HeldContent:
         self._holder.check_lease()
         with self._store.view() as view:
@@ -113,13 +128,14 @@ class HeldVolume:
         condition: Condition,
         caller: Caller,
         before_body: Callable[[], None] = lambda: None,
+        digests: Digests = (),
     ) -> tuple[Entry, bool]:
         return self._runtime.run(
-            files.put(self._holder, path, read, length, mtime_ns, condition, caller, before_body)
+            files.put(self._holder, path, read, length, mtime_ns, condition, caller, before_body, digests)
         )
 
     def mkcol(self, path: Path, *, condition: Condition, caller: Caller, mtime_ns: int | None = None) -> Entry:
-        return self._runtime.run(changes.mkcol(self._holder, path, condition, caller))
+        return self._runtime.run(changes.mkcol(self._holder, path, condition, caller, mtime_ns))
 
     def delete(self, path: Path, *, condition: Condition, caller: Caller) -> None:
         self._runtime.run(changes.delete(self._holder, path, condition, caller))

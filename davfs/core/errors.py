@@ -127,6 +127,12 @@ class IncompleteBody(InvalidInput):
     code = "incomplete-body"
 
 
+class ChecksumMismatch(InvalidInput):
+    """The request's body is not the one that its checksum was made of; nothing was changed."""
+
+    code = "checksum-mismatch"
+
+
 # --- tokens, epochs, leadership ------------------------------------------------------------------------------------
 
 

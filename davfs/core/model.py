@@ -94,7 +94,8 @@ class Manifest:
     """The content of a file.
 
     ``segments`` > 0: the chunks stand in that many segments of their own instead of here, under the id ``content``
-    (fresh for each manifest, so that segments written ahead of it are seen by nobody).
+    (fresh for each manifest, so that segments written ahead of it are seen by nobody). ``digests``: checksums of the
+    whole content that its client announced, (algorithm, hex) by algorithm.
     """
 
     size: int
@@ -104,6 +105,7 @@ class Manifest:
     chunks: tuple[ChunkRef, ...] = ()
     segments: int = 0
     content: str = ""
+    digests: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,15 +57,15 @@ class Edits:
 
     # --- entries ----------------------------------------------------------------------------------------------------
 
-    def create(self, parent: str, name: str, kind: str, created_ns: int) -> str:
-        """A new file or directory; its inode."""
+    def create(self, parent: str, name: str, kind: str, created_ns: int, mtime_ns: int | None = None) -> str:
+        """A new file or directory; its inode. ``mtime_ns``: a directory's, if not that of the record."""
         inode = self.new_inode()
-        self.put(keys.NAME, inode, values.encode_name(parent, name, kind, created_ns))
+        self.put(keys.NAME, inode, values.encode_name(parent, name, kind, created_ns, mtime_ns))
         return inode
 
-    def rename(self, entry: Entry, parent: str, name: str) -> None:
-        """Move an entry, with all that is below it if it is a directory."""
-        value = values.encode_name(parent, name, entry.kind, entry.created_ns)
+    def rename(self, entry: Entry, parent: str, name: str, mtime_ns: int | None = None) -> None:
+        """Move an entry, with all that is below it if it is a directory; ``mtime_ns`` sets a directory's time."""
+        value = values.encode_name(parent, name, entry.kind, entry.created_ns, mtime_ns)
         self.put(keys.NAME, entry.inode, value, old_version=entry.version)
 
     def trash(self, entry: Entry) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
+from davfs.core.digests import Digests
 from davfs.core.model import ChunkRef, Entry, Epoch, Manifest, Position
 from davfs.core.raft_log import LogChange, LogImage
 from davfs.core.record import Record
@@ -221,6 +222,14 @@ class IndexView(Protocol):
 
     def manifest(self, inode: str) -> tuple[str, Manifest] | None:
         """(version, manifest) of a file, without the chunks of its segments."""
+        ...
+
+    def digests(self, inode: str) -> Digests:
+        """The checksums that a file's manifest names."""
+        ...
+
+    def members_digests(self, parent: str) -> dict[str, Digests]:
+        """inode -> checksums, of the members of a directory whose manifests name any."""
         ...
 
     def manifests(self, after: str, limit: int) -> list[tuple[str, Manifest]]:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Set
 from typing import Any, NamedTuple
 
+from davfs.core.digests import HEX_LENGTH, Digests
 from davfs.core.model import DIRECTORY, FILE, MAX_NAME, ChunkRef, Manifest
 
 _HEX = frozenset("0123456789abcdef")
@@ -18,24 +19,29 @@ _DIGEST_LENGTH = 64  # hex digits of a 32-byte BLAKE3 digest
 
 
 class NameEntry(NamedTuple):
-    """Where an inode stands: parent's inode, name, kind (``DIRECTORY`` or ``FILE``), creation time."""
+    """Where an inode stands: parent's inode, name, kind (``DIRECTORY`` or ``FILE``), creation time.
+
+    ``mtime_ns``: the modification time that a directory was given with this very change.
+    """
 
     parent: str
     name: str
     kind: str
     created_ns: int
+    mtime_ns: int | None = None
 
 
-def encode_name(parent: str, name: str, kind: str, created_ns: int) -> str:
+def encode_name(parent: str, name: str, kind: str, created_ns: int, mtime_ns: int | None = None) -> str:
     """The value of a name entry (kind ``n``). Names: 1 to 255 bytes of UTF-8, no ``/`` or NUL, not ``.`` or ``..``."""
-    _check_name(parent, name, kind, created_ns)
-    return _dump({"p": parent, "n": name, "k": kind, "c": created_ns})
+    _check_name(parent, name, kind, created_ns, mtime_ns)
+    value = {"p": parent, "n": name, "k": kind, "c": created_ns}
+    return _dump(value if mtime_ns is None else {**value, "t": mtime_ns})
 
 
 def decode_name(text: str) -> NameEntry:
     """The name entry in a value."""
-    value = _load(text, {"p", "n", "k", "c"})
-    entry = NameEntry(value["p"], value["n"], value["k"], value["c"])
+    value = _load(text, {"p", "n", "k", "c"}, {"t"})
+    entry = NameEntry(value["p"], value["n"], value["k"], value["c"], value.get("t"))
     _check_name(*entry)
     return entry
 
@@ -46,17 +52,31 @@ def encode_manifest(manifest: Manifest) -> str:
     value = _pack_chunks(manifest.chunks)
     if manifest.content:
         value["i"] = manifest.content
+    if manifest.digests:
+        value["d"] = dict(manifest.digests)
     value.update(s=manifest.size, t=manifest.mtime_ns, e=manifest.etag, z=manifest.chunk_size, g=manifest.segments)
     return _dump(value)
 
 
 def decode_manifest(text: str) -> Manifest:
     """The manifest in a value."""
-    value = _load(text, {"s", "t", "e", "z", "g", "N", "c"}, {"i"})
+    value = _load(text, {"s", "t", "e", "z", "g", "N", "c"}, {"i", "d"})
     chunks = _unpack_chunks(value)
-    manifest = Manifest(value["s"], value["t"], value["e"], value["z"], chunks, value["g"], value.get("i", ""))
+    digests = decode_digests(value.get("d", {}))
+    manifest = Manifest(value["s"], value["t"], value["e"], value["z"], chunks, value["g"], value.get("i", ""), digests)
     _check_manifest(manifest)
     return manifest
+
+
+def decode_digests(value: object) -> Digests:
+    """The checksums in a manifest's field ``d``; those of algorithms that are not known here are left out."""
+    if type(value) is not dict:
+        raise ValueError(f"checksums must be a map: {value!r}")
+    for name, digest in value.items():
+        known = HEX_LENGTH.get(name)
+        if type(digest) is not str or not _HEX.issuperset(digest) or known not in (None, len(digest)):
+            raise ValueError(f"not a checksum: {name}:{digest!r}")
+    return tuple(sorted((name, digest) for name, digest in value.items() if name in HEX_LENGTH))
 
 
 def encode_segment(chunks: tuple[ChunkRef, ...]) -> str:
@@ -108,7 +128,7 @@ def _unpack_chunks(value: dict[str, Any]) -> tuple[ChunkRef, ...]:
     return tuple(chunks)
 
 
-def _check_name(parent: object, name: object, kind: object, created_ns: object) -> None:
+def _check_name(parent: object, name: object, kind: object, created_ns: object, mtime_ns: object) -> None:
     if type(parent) is not str or not parent:
         raise ValueError(f"a parent must be an inode: {parent!r}")
     if type(name) is not str or name in ("", ".", "..") or "/" in name or "\0" in name:
@@ -117,8 +137,8 @@ def _check_name(parent: object, name: object, kind: object, created_ns: object) 
         raise ValueError(f"a name is longer than {MAX_NAME} bytes: {name[:80]!r}...")
     if kind not in (DIRECTORY, FILE):
         raise ValueError(f"a kind must be {DIRECTORY!r} or {FILE!r}: {kind!r}")
-    if type(created_ns) is not int:
-        raise ValueError(f"a time must be a whole number of nanoseconds: {created_ns!r}")
+    if type(created_ns) is not int or type(mtime_ns) not in (int, type(None)):
+        raise ValueError(f"a time must be a whole number of nanoseconds: {created_ns!r}, {mtime_ns!r}")
 
 
 def _check_manifest(m: Manifest) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from davfs.cluster.api import Volume
 from davfs.core.errors import Forbidden, InvalidInput
-from davfs.core.model import Entry, Path
+from davfs.core.model import Path
 from davfs.dav import conditions
 from davfs.dav.request import Request, Response
 from davfs.dav.target import OtherServer
@@ -16,7 +16,6 @@ def copy(request: Request, volume: Volume) -> Response:
     shallow = request.depth(("0", "infinity"), "infinity") == "0"
     _check_overlap(source, target, contains=not shallow)
     condition = conditions.of(request, volume, source)
-    entry = volume.lookup(source)
     with conditions.before_not_found(condition):
         created = volume.copy(
             source,
@@ -27,7 +26,7 @@ def copy(request: Request, volume: Volume) -> Response:
             condition=condition,
             caller=request.caller(),
         )
-    return _answer(request, entry, created)
+    return Response.empty(201 if created else 204, request.mtime_headers())
 
 
 def move(request: Request, volume: Volume) -> Response:
@@ -46,12 +45,7 @@ def move(request: Request, volume: Volume) -> Response:
             condition=condition,
             caller=request.caller(),
         )
-    return _answer(request, entry, created)
-
-
-def _answer(request: Request, entry: Entry | None, created: bool) -> Response:
-    # Collections keep no time that is set: it is not acknowledged.
-    return Response.empty(201 if created else 204, [] if entry and entry.is_directory else request.mtime_headers())
+    return Response.empty(201 if created else 204, request.mtime_headers())
 
 
 def _paths(request: Request) -> tuple[Path, Path]:

@@ -53,18 +53,21 @@ def parse_http_date(text: str | None) -> int | None:
 
 
 def parse_seconds(text: str) -> int:
-    """Nanoseconds from seconds since 1970 with or without a fraction (X-OC-Mtime); :class:`InvalidInput`."""
+    """Nanoseconds from seconds since 1970 with or without a fraction, as in X-OC-Mtime; :class:`InvalidInput`."""
     try:
         seconds = Decimal(text.strip())
         if not 0 <= seconds <= _LATEST:
-            raise InvalidInput("X-OC-Mtime is not a time between 1970 and 9999")
+            raise InvalidInput("the time is not between 1970 and 9999")
     except InvalidOperation:
-        raise InvalidInput("X-OC-Mtime is no number of seconds") from None
+        raise InvalidInput("the time is no number of seconds") from None
     return int(seconds * SECOND)
 
 
 def parse_any(text: str) -> int:
-    """Nanoseconds from an HTTP date or an RFC 3339 time, as clients set them by PROPPATCH; :class:`InvalidInput`."""
+    """Nanoseconds from seconds since 1970, an HTTP date or an RFC 3339 time, as clients set them by PROPPATCH;
+    :class:`InvalidInput`."""
+    if text.strip().isdecimal():
+        return parse_seconds(text)
     seconds = parse_http_date(text)
     if seconds is None:
         try:

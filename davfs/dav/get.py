@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from davfs.cluster.api import Content, Volume
 from davfs.core.errors import Forbidden, NotFound
 from davfs.core.model import Entry
-from davfs.dav import conditions
+from davfs.dav import checksums, conditions
 from davfs.dav.properties import content_type
 from davfs.dav.ranges import ByteRange, Multipart, content_range, parse_range
 from davfs.dav.request import Headers, Request, Response
@@ -25,7 +25,8 @@ def head(request: Request, volume: Volume) -> Response:
         raise NotFound(f"there is nothing at {request.href}")
     if entry.is_directory:
         return Response(200, [*conditions.validators(entry), ("Content-Type", "text/html; charset=utf-8")])
-    return Response(200, [*_file_headers(entry), ("Content-Length", str(entry.size))])
+    known = checksums.headers(request, volume.digests(entry))
+    return Response(200, [*_file_headers(entry), *known, ("Content-Length", str(entry.size))])
 
 
 def get(request: Request, volume: Volume, browse: Browse) -> Response:
@@ -48,14 +49,15 @@ def get(request: Request, volume: Volume, browse: Browse) -> Response:
     if header is not None and conditions.range_applies(request, entry):
         ranges = parse_range(header, entry.size)
         if ranges is not None:
-            return _partial(content, ranges)
+            return _partial(request, content, ranges)
     body = _begun(content.read(0, entry.size)) if entry.size else ()
-    return Response(200, [*_file_headers(entry), ("Content-Length", str(entry.size))], body)
+    known = checksums.headers(request, content.digests)
+    return Response(200, [*_file_headers(entry), *known, ("Content-Length", str(entry.size))], body)
 
 
-def _partial(content: Content, ranges: list[ByteRange]) -> Response:
+def _partial(request: Request, content: Content, ranges: list[ByteRange]) -> Response:
     entry = content.entry
-    headers = _file_headers(entry)
+    headers = [*_file_headers(entry), *checksums.headers(request, content.digests)]
     if not ranges:
         return Response(416, [("Content-Range", f"bytes */{entry.size}"), ("Content-Length", "0")])
     if len(ranges) == 1:

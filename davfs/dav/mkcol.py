@@ -16,5 +16,10 @@ def mkcol(request: Request, volume: Volume) -> Response:
         raise Refused(415, "MKCOL takes no body")
     if not path:
         raise AlreadyExists("the volume exists already")
-    volume.mkcol(path, condition=conditions.of(request, volume, path), caller=request.caller())
-    return Response.empty(201)
+    volume.mkcol(
+        path,
+        condition=conditions.of(request, volume, path),
+        caller=request.caller(),
+        mtime_ns=request.mtime_ns(),
+    )
+    return Response.empty(201, request.mtime_headers())

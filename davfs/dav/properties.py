@@ -11,7 +11,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from davfs.core.digests import Digests
 from davfs.core.model import DavLock, Entry
+from davfs.dav import checksums
 from davfs.dav.conditions import quoted_etag
 from davfs.dav.dates import http_date, iso_date
 from davfs.dav.lock_xml import SUPPORTED_LOCK, active_locks
@@ -43,6 +45,7 @@ class Subject:
     locks: Sequence[DavLock] = ()
     volume: str = ""
     quota: tuple[int, int] | None = None  # (used, available) bytes, for collections
+    digests: Digests = ()
 
 
 Render = Callable[[Subject], str | None]
@@ -97,6 +100,10 @@ def _available(s: Subject) -> str | None:
     return None if s.quota is None else f"<D:quota-available-bytes>{s.quota[1]}</D:quota-available-bytes>"
 
 
+def _checksums(s: Subject) -> str | None:
+    return checksums.element(s.digests)
+
+
 QUOTA = frozenset({DAV + "quota-used-bytes", DAV + "quota-available-bytes"})
 LOCK_DISCOVERY = DAV + "lockdiscovery"
 
@@ -112,9 +119,19 @@ ALLPROP: dict[str, Render] = {
     DAV + "supportedlock": _supported_lock,
 }
 # RFC 4331, 2: quota is not part of allprop (and Finder takes long to mount where it is).
-LIVE: dict[str, Render] = {**ALLPROP, DAV + "quota-used-bytes": _used, DAV + "quota-available-bytes": _available}
+LIVE: dict[str, Render] = {
+    **ALLPROP,
+    DAV + "quota-used-bytes": _used,
+    DAV + "quota-available-bytes": _available,
+    checksums.OC_CHECKSUMS: _checksums,
+}
 
-PROTECTED = frozenset(LIVE) - {DAV + "displayname", DAV + "getlastmodified", DAV + "creationdate"}
+PROTECTED = frozenset(LIVE) - {
+    DAV + "displayname",
+    DAV + "getlastmodified",
+    DAV + "creationdate",
+    checksums.OC_CHECKSUMS,
+}
 
 
 class Wanted:
@@ -129,6 +146,7 @@ class Wanted:
         self._parts: list[tuple[str, Render | None, str]] = [(n, LIVE.get(n), empty_element(n)) for n in asked]
         self.locks = LOCK_DISCOVERY in asked and not names_only
         self.quota = bool(QUOTA.intersection(asked)) or names_only
+        self.digests = checksums.OC_CHECKSUMS in asked or names_only
 
     def response(self, s: Subject) -> str:
         """The ``response`` element of one resource."""

@@ -74,10 +74,12 @@ def _responses(request: Request, volume: Volume, entry: Entry, wanted: Wanted, *
     locks = tuple(volume.locks(path)) if wanted.locks else ()
     own = href(name, path, entry.is_directory)
     shown = path[-1] if path else name
-    yield wanted.response(Subject(entry, own, shown, volume.properties(entry), locks, name, quota))
+    digests = volume.digests(entry) if wanted.digests else ()
+    yield wanted.response(Subject(entry, own, shown, volume.properties(entry), locks, name, quota, digests))
     if not members:
         return
     entries = volume.members(path)
+    checksums = volume.members_digests(path) if wanted.digests else {}
     inherited = tuple(lock for lock in locks if lock.infinite)
     below = _locks_of_members(volume, path) if wanted.locks else {}
     for member, dead in entries:
@@ -90,6 +92,7 @@ def _responses(request: Request, volume: Volume, entry: Entry, wanted: Wanted, *
             inherited + below.get(member.name, ()),
             name,
             quota if member.is_directory else None,
+            checksums.get(member.inode, ()),
         )
         yield wanted.response(subject)
 

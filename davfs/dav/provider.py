@@ -17,9 +17,10 @@ from wsgidav.xml_tools import etree
 
 from davfs.cluster.api import Content, Volume
 from davfs.core.errors import InvalidInput
-from davfs.core.model import Entry
+from davfs.core.model import ROOT, Entry
 from davfs.dav import xml
 from davfs.dav.access import Access
+from davfs.dav.checksums import OC_CHECKSUMS, oc_checksums
 from davfs.dav.dates import SECOND, parse_any
 from davfs.dav.properties import PROTECTED, content_type
 from davfs.dav.proppatch import Staged
@@ -29,7 +30,8 @@ REQUEST = "davfs.request"
 VOLUME = "davfs.volume"
 
 _WIN32 = "{urn:schemas-microsoft-com:}"
-_MTIME = frozenset({xml.DAV + "getlastmodified", _WIN32 + "Win32LastModifiedTime"})
+# {DAV:}lastmodified is what rclone and ownCloud's clients set, in seconds since 1970.
+_MTIME = frozenset({xml.DAV + "getlastmodified", xml.DAV + "lastmodified", _WIN32 + "Win32LastModifiedTime"})
 # Windows sets these after every PUT and reports a failure when it cannot; the drive has no place for them.
 _ACCEPTED = frozenset(
     {
@@ -80,6 +82,7 @@ class _Shared:
 
     environ: dict[str, Any]
     entry: Entry
+    volume: Volume
 
     def get_creation_date(self) -> float:
         return self.entry.created_ns / SECOND
@@ -95,8 +98,8 @@ class _Shared:
 
     def set_property_value(self, name: str, value: Any, *, dry_run: bool = False) -> None:
         """Stage a change of a property (``value`` None removes it). DAVError for what cannot be changed."""
-        own_time = name == xml.DAV + "getlastmodified"
-        if name in PROTECTED or (value is None and name in _MTIME) or (own_time and self.entry.is_directory):
+        root_time = name == xml.DAV + "getlastmodified" and self.entry.inode == ROOT
+        if name in PROTECTED or root_time or (value is None and name in (*_MTIME, OC_CHECKSUMS)):
             raise DAVError(HTTP_FORBIDDEN, err_condition=DAVErrorCondition("{DAV:}cannot-modify-protected-property"))
         staged: Staged = self.environ[STAGED]
         if name in _MTIME:
@@ -106,12 +109,28 @@ class _Shared:
                 raise DAVError(409, error.message) from error
             if not dry_run:
                 staged.mtime_ns = mtime_ns
+        elif name == OC_CHECKSUMS:
+            self._compare_checksums(value)
         elif not dry_run and name not in _ACCEPTED:
             if value is None:
                 staged.remove(name)
             else:
                 value.tail = None
                 staged.set(name, etree.tostring(value, encoding="unicode"))
+
+
+    def _compare_checksums(self, value: Any) -> None:
+        """rclone repeats a file's checksums when it sets its time: right ones are kept already, wrong ones a conflict.
+
+        What was never announced with the content itself is not kept: nobody has checked it.
+        """
+        known = dict(self.volume.digests(self.entry))
+        try:
+            given = dict(oc_checksums("".join(value.itertext())))
+        except InvalidInput as error:
+            raise DAVError(409, error.message) from error
+        if any(known.get(kind, digest) != digest for kind, digest in given.items()):
+            raise DAVError(409, "these are not the checksums of the file")
 
 
 class _File(_Shared, DAVNonCollection):

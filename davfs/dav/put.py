@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from davfs.cluster.api import Volume
 from davfs.core.errors import AlreadyExists
-from davfs.dav import conditions
+from davfs.dav import checksums, conditions
 from davfs.dav.errors import Refused
 from davfs.dav.request import Request, Response
 
@@ -25,6 +25,7 @@ def put(request: Request, volume: Volume) -> Response:
         mtime_ns=request.mtime_ns(),
         condition=conditions.of(request, volume, path, file_only=True),
         caller=request.caller(),
+        digests=checksums.announced(request),
     )
     headers = [*conditions.validators(entry), *request.mtime_headers()]
     return Response.empty(201 if created else 204, headers)

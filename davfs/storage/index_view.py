@@ -5,6 +5,7 @@ Errors of SQLite pass through as they come: whoever made the view translates the
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import msgpack
 
 from davfs.core import values
+from davfs.core.digests import Digests
 from davfs.core.errors import CorruptData
 from davfs.core.model import DIRECTORY, ROOT, ChunkRef, Entry, Epoch, Manifest, Position
 from davfs.storage import listing
@@ -27,6 +29,17 @@ _MEMBERS = (
     "SELECT e.inode, parent, e.name, kind, e.version, created_ns, mtime_ns, size, etag, p.name, p.xml"
     " FROM entry e LEFT JOIN property p ON p.inode = e.inode WHERE parent = ? ORDER BY e.name, e.version"
 )
+_MEMBERS_DIGESTS = (
+    "SELECT m.inode, m.json -> '$.d' AS digests FROM entry e CROSS JOIN manifest m ON m.inode = e.inode"
+    " WHERE e.parent = ? AND digests IS NOT NULL"
+)
+
+
+def _digests(inode: str, text: str) -> Digests:
+    try:
+        return values.decode_digests(json.loads(text))
+    except ValueError as error:
+        raise CorruptData(f"the checksums of {inode} are malformed: {error}") from error
 
 
 class SqliteIndexView:
@@ -77,13 +90,23 @@ class SqliteIndexView:
         except ValueError as error:
             raise CorruptData(f"the manifest of {inode} is malformed: {error}") from error
 
+    def digests(self, inode: str) -> Digests:
+        """The checksums that a file's manifest names."""
+        row = self._db.execute("SELECT json -> '$.d' FROM manifest WHERE inode = ?", (inode,)).fetchone()
+        return () if row is None or row[0] is None else _digests(inode, row[0])
+
+    def members_digests(self, parent: str) -> dict[str, Digests]:
+        """inode -> checksums, of the members of a directory whose manifests name any."""
+        rows = self._db.execute(_MEMBERS_DIGESTS, (parent,))
+        return {inode: _digests(inode, text) for inode, text in rows}
+
     def manifests(self, after: str, limit: int) -> list[tuple[str, Manifest]]:
         """(inode, manifest) of up to ``limit`` files whose inode follows ``after``, by inode."""
         rows = self._db.execute(
             "SELECT inode, json FROM manifest WHERE inode > ? ORDER BY inode LIMIT ?", (after, limit)
         )
         try:
-            return [(inode, values.decode_manifest(json)) for inode, json in rows]
+            return [(inode, values.decode_manifest(text)) for inode, text in rows]
         except ValueError as error:
             raise CorruptData(f"a manifest after {after!r} is malformed: {error}") from error
 

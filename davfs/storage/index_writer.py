@@ -37,6 +37,7 @@ class IndexWriter:
         self.files = files
         self.size = size
         self.root_mtime_ns = root_mtime_ns
+        self._given_times: list[tuple[int, str]] = []  # (mtime, directory) that the record sets, whatever it changes inside
 
     def enter(self, updates: Sequence[IndexUpdate], at_ns: int) -> None:
         """Enter the updates of one record that was made at ``at_ns``; :class:`CorruptData` if one is malformed."""
@@ -48,6 +49,9 @@ class IndexWriter:
                         self._enter(keys.parse(update.key), update.value, at_ns)
                     except ValueError as error:
                         raise CorruptData(f"the entry {update.key} is malformed: {error}") from error
+        if self._given_times:
+            self._db.executemany("UPDATE entry SET mtime_ns = ? WHERE inode = ?", self._given_times)
+            self._given_times.clear()
 
     def _enter(self, key: Key, value: str | None, at_ns: int) -> None:
         if key.kind == keys.NAME:
@@ -61,11 +65,13 @@ class IndexWriter:
 
     def _put_name(self, key: Key, value: str, at_ns: int) -> None:
         name = values.decode_name(value)
-        old = self._find("SELECT version, parent FROM entry WHERE inode = ?", key.inode)
+        old = self._find("SELECT version, parent, name FROM entry WHERE inode = ?", key.inode)
         if old is not None and old[0] > key.version:
             return
         plain = canonical(name.name)
         alias = None if plain == name.name else plain
+        if name.mtime_ns is not None:
+            self._given_times.append((name.mtime_ns, key.inode))
         if old is None:
             content = self._find("SELECT mtime_ns, size, etag FROM manifest WHERE inode = ?", key.inode)
             self._db.execute(
@@ -80,6 +86,8 @@ class IndexWriter:
                 " WHERE inode = ?",
                 (name.parent, name.name, alias, name.kind, key.version, name.created_ns, key.inode),
             )
+            if old[1:] == (name.parent, name.name):
+                return
             if old[1] != name.parent:
                 self._touch(old[1], at_ns)
         self._touch(name.parent, at_ns)

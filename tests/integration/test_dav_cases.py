@@ -11,14 +11,14 @@ from pathlib import Path
 from tests.support.cluster import DevCluster
 
 ROOT = Path(__file__).resolve().parents[2]
-CASES = ("tests/unit/dav/test_files.py", "tests/unit/dav/test_collections.py")
+CASES = ("test_files.py", "test_collections.py", "test_checksums.py")
 
 
 def test_dav_cases_through_another_node(make_drive: Callable[..., DevCluster]):
     cluster = make_drive(volumes=("demo", "Other"))
     cluster.start()
     other = cluster.holder("demo") % 3 + 1
-    command = [sys.executable, "-m", "pytest", "-q", "--timeout=60", *CASES]
+    command = [sys.executable, "-m", "pytest", "-q", "--timeout=60", *(f"tests/unit/dav/{name}" for name in CASES)]
     environment = {**os.environ, "DAVFS_DAV_PORT": str(cluster.port + other - 1)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, cluster.story(done.stdout[-6000:])

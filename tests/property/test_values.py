@@ -27,10 +27,29 @@ def is_name(text: str) -> bool:
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(is_name)
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), NAMES, st.sampled_from("df"), TIMES)
-def test_names_survive(parent, name, kind, created_ns):
-    text = values.encode_name(parent, name, kind, created_ns)
-    assert values.decode_name(text) == (parent, name, kind, created_ns)
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), NAMES, st.sampled_from("df"), TIMES, st.none() | TIMES)
+def test_names_survive(parent, name, kind, created_ns, mtime_ns):
+    text = values.encode_name(parent, name, kind, created_ns, mtime_ns)
+    assert values.decode_name(text) == values.NameEntry(parent, name, kind, created_ns, mtime_ns)
+    assert ("t" in json.loads(text)) is (mtime_ns is not None)
+
+
+DIGESTS = {"MD5": "0123456789abcdef" * 2, "SHA1": "a" * 40, "ADLER32": "00000001"}
+
+
+@given(st.sets(st.sampled_from(sorted(DIGESTS))))
+def test_checksums_survive(names):
+    digests = tuple(sorted((name, DIGESTS[name]) for name in names))
+    manifest = Manifest(0, 1, "e", 4096, digests=digests)
+    assert values.decode_manifest(values.encode_manifest(manifest)).digests == digests
+
+
+@pytest.mark.parametrize("digests", [[], {"MD5": "0"}, {"MD5": None}, {"SHA1": "x" * 40}, {"UNKNOWN": "not hex"}])
+def test_malformed_checksums_are_refused(digests):
+    text = values.encode_manifest(Manifest(0, 1, "e", 4096))
+    with pytest.raises(ValueError, match="checksum"):
+        values.decode_manifest(json.dumps({**json.loads(text), "d": digests}))
+    assert values.decode_digests({"BLAKE9": "00"}) == ()  # one of a newer davfs
 
 
 @given(CHUNKS, TIMES, st.text(st.characters(exclude_categories=["Cs"]), min_size=1), st.integers(1, 1 << 26))

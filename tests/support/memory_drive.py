@@ -5,6 +5,7 @@ For tests of the DAV side alone. One lock guards each volume; bodies are read ou
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import threading
 import time
@@ -13,6 +14,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from davfs.cluster.api import Caller, Condition, Forward, LockRequest, Reader
+from davfs.core.digests import Digests, Hashing
 from davfs.core.errors import (
     AlreadyExists,
     Forbidden,
@@ -38,6 +40,7 @@ class Node:
     data: list[bytes] = field(default_factory=list)
     members: dict[str, Node] = field(default_factory=dict)
     properties: dict[str, str] = field(default_factory=dict)
+    digests: Digests = ()
 
 
 class MemoryContent:
@@ -46,10 +49,15 @@ class MemoryContent:
     def __init__(self, node: Node) -> None:
         self._entry = node.entry
         self._data = node.data
+        self._digests = node.digests
 
     @property
     def entry(self) -> Entry:
         return self._entry
+
+    @property
+    def digests(self) -> Digests:
+        return self._digests
 
     def read(self, start: int, stop: int) -> Iterator[memoryview]:
         at = 0
@@ -117,6 +125,15 @@ class MemoryVolume:
             members = sorted(self._collection(path).members.items())
             return iter([(node.entry, dict(node.properties)) for _, node in members])
 
+    def digests(self, entry: Entry) -> Digests:
+        with self._lock:
+            return next((n.digests for n in self._walk(self._root) if n.entry.inode == entry.inode), ())
+
+    def members_digests(self, path: Path) -> Mapping[str, Digests]:
+        with self._lock:
+            members = self._collection(path).members.values()
+            return {node.entry.inode: node.digests for node in members if node.digests}
+
     def open(self, path: Path) -> MemoryContent:
         with self._lock:
             node = self._find(path)
@@ -143,11 +160,16 @@ class MemoryVolume:
         condition: Condition,
         caller: Caller,
         before_body=lambda: None,
+        digests: Digests = (),
     ) -> tuple[Entry, bool]:
         with self._lock:
             self._check_put(path, condition, caller)
         before_body()
         data = list(iter(lambda: read(BLOCK), b""))
+        hashing = Hashing(name for name, _ in digests)
+        for block in data:
+            hashing.update(block)
+        hashing.require(digests)
         with self._lock:
             self._check_put(path, condition, caller)
             node = self._find(path)
@@ -156,11 +178,12 @@ class MemoryVolume:
                 node = self._add(path, FILE)
             now = time.time_ns()
             node.data = data
+            node.digests = digests
             node.entry = replace(
                 node.entry,
                 size=sum(map(len, data)),
                 mtime_ns=now if mtime_ns is None else mtime_ns,
-                etag=f"{next(self._ids):x}-{now:x}",
+                etag=_etag(data),
             )
             return node.entry, created
 
@@ -269,7 +292,7 @@ class MemoryVolume:
                 self._parent(path)
                 self._unlocked(path, caller, members=True)
                 node = self._add(path, FILE)
-                node.entry = replace(node.entry, etag=f"{next(self._ids):x}")
+                node.entry = replace(node.entry, etag=_etag([]))
                 created = True
             else:
                 created = False
@@ -363,10 +386,13 @@ class MemoryVolume:
         now = time.time_ns()
         node = Node(Entry(f"{next(self._ids):x}", parent.entry.inode, path[-1], kind, "", now, now))
         parent.members[path[-1]] = node
+        parent.entry = replace(parent.entry, mtime_ns=now)
         return node
 
     def _remove(self, path: Path) -> None:
-        del self._parent(path).members[path[-1]]
+        parent = self._parent(path)
+        del parent.members[path[-1]]
+        parent.entry = replace(parent.entry, mtime_ns=time.time_ns())
         for lock in [*self.locks_below(path), *(lock for lock in self._live() if lock.path == path)]:
             self._locks.pop(lock.token, None)
 
@@ -390,9 +416,11 @@ class MemoryVolume:
     def _clone(self, node: Node, shallow: bool) -> Node:
         members = {} if shallow else {name: self._clone(member, False) for name, member in node.members.items()}
         entry = replace(node.entry, inode=f"{next(self._ids):x}", created_ns=time.time_ns())
-        if not entry.is_directory:
-            entry = replace(entry, etag=f"{next(self._ids):x}-c")
-        return Node(entry, node.data, members, dict(node.properties))
+        return Node(entry, node.data, members, dict(node.properties), node.digests)
+
+
+def _etag(data: Sequence[bytes]) -> str:
+    return hashlib.sha256(b"".join(data)).hexdigest()[:32]
 
 
 class MemoryDrive:

@@ -179,8 +179,15 @@ def test_times_set_by_proppatch(dav: DavClient):
     assert dav("HEAD", "/f").headers["last-modified"] == "Sun, 09 Sep 2001 01:46:40 GMT"
     assert b"409" in dav("PROPPATCH", "/f", proppatch(own.replace("Sun", "Some day").replace("2001", "x"))).body
     assert dav("MKCOL", "/d").status == 201
-    assert b"403" in dav("PROPPATCH", "/d", proppatch(own)).body  # collections keep no time that is set
-    assert b"200 OK" in dav("PROPPATCH", "/d", proppatch(win)).body  # but Windows is not told so
+    assert b"200 OK" in dav("PROPPATCH", "/d", proppatch(own)).body
+    assert dav("HEAD", "/d").headers["last-modified"] == "Sun, 09 Sep 2001 01:46:40 GMT"
+    assert b"200 OK" in dav("PROPPATCH", "/d", proppatch(win)).body
+    assert dav("HEAD", "/d").headers["last-modified"] == "Fri, 13 Feb 2009 23:31:30 GMT"
+    assert b"403" in dav("PROPPATCH", "/", proppatch(own)).body  # the volume's own collection has no place for one
+    seconds = "<D:set><D:prop><D:lastmodified>1000000000</D:lastmodified></D:prop></D:set>"  # rclone
+    for path in ("/f", "/d"):
+        assert b"200 OK" in dav("PROPPATCH", path, proppatch(seconds)).body
+        assert dav("HEAD", path).headers["last-modified"] == "Sun, 09 Sep 2001 01:46:40 GMT"
 
 
 @pytest.mark.parametrize("body", ["", "<a/>", "<D:propertyupdate"])

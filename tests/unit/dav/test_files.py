@@ -192,8 +192,14 @@ def test_mtimes(dav: DavClient):
         assert (answer.status, answer.headers["x-oc-mtime"]) == (201, "accepted")
     assert dav("GET", "/c").headers["last-modified"] == "Sun, 09 Sep 2001 01:46:40 GMT"
     assert dav("GET", "/m").headers["last-modified"] == "Sun, 09 Sep 2001 01:46:41 GMT"
-    assert "x-oc-mtime" not in dav("MKCOL", "/d", X_OC_Mtime="1000000000").headers  # collections keep none
-    assert "x-oc-mtime" not in dav("MOVE", "/d", Destination="/demo/e", X_OC_Mtime="1000000000").headers
+    assert dav("MKCOL", "/d", X_OC_Mtime="1000000000").headers["x-oc-mtime"] == "accepted"
+    assert dav("HEAD", "/d").headers["last-modified"] == "Sun, 09 Sep 2001 01:46:40 GMT"
+    for method, source, target in (("COPY", "/d", "/e"), ("MOVE", "/e", "/i")):
+        answer = dav(method, source, Destination=f"/demo{target}", X_OC_Mtime="1234567890")
+        assert (answer.status, answer.headers["x-oc-mtime"]) == (201, "accepted")
+        assert dav("HEAD", target).headers["last-modified"] == "Fri, 13 Feb 2009 23:31:30 GMT"
+    assert dav("PUT", "/d/member", b"").status == 201
+    assert dav("HEAD", "/d").headers["last-modified"] != "Sun, 09 Sep 2001 01:46:40 GMT"  # something came since
 
 
 def test_delete(dav: DavClient):
