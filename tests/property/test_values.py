@@ -34,12 +34,12 @@ def test_names_survive(parent, name, kind, created_ns, mtime_ns):
     assert ("t" in json.loads(text)) is (mtime_ns is not None)
 
 
-DIGESTS = {"MD5": "0123456789abcdef" * 2, "SHA1": "a" * 40, "ADLER32": "00000001"}
+CHECKSUMS = {"MD5": "0123456789abcdef" * 2, "SHA1": "a" * 40, "ADLER32": "00000001"}
 
 
-@given(st.sets(st.sampled_from(sorted(DIGESTS))))
+@given(st.sets(st.sampled_from(sorted(CHECKSUMS))))
 def test_checksums_survive(names):
-    digests = tuple(sorted((name, DIGESTS[name]) for name in names))
+    digests = tuple(sorted((name, CHECKSUMS[name]) for name in names))
     manifest = Manifest(0, 1, "e", 4096, digests=digests)
     assert values.decode_manifest(values.encode_manifest(manifest)).digests == digests
 
