@@ -22,7 +22,7 @@ from davfs.consensus.wire import DATA, HELLO, Frame
 from davfs.core import cluster_state, keys, record, values
 from davfs.core.cluster_state import ClusterState
 from davfs.core.errors import VolumeHeld
-from davfs.core.model import FILE, ROOT, ChunkRef, Epoch, Manifest, Position
+from davfs.core.model import DIRECTORY, FILE, ROOT, ChunkRef, Epoch, Manifest, Position
 from davfs.core.raft_log import LogEntry, LogSnapshot
 from davfs.core.record import OPERATION, START, DocumentChange, Record
 from davfs.crdt.documents import AutomergeDocuments
@@ -105,6 +105,20 @@ def _read_values(data: bytes) -> list[Any]:
         values.decode_manifest(large),
         values.decode_segment(segment),
     ]
+
+
+ANNOUNCED = replace(MANIFEST, digests=(("ADLER32", "084b021f"), ("MD5", "b1946ac92492d2347c6235b4d2611184")))
+
+
+def _given() -> bytes:
+    """What clients may add: a directory's modification time, a file's checksums."""
+    lines = [values.encode_name(ROOT, "a", DIRECTORY, 1, 2), values.encode_manifest(ANNOUNCED)]
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _read_given(data: bytes) -> list[Any]:
+    name, manifest = data.decode().splitlines()
+    return [tuple(values.decode_name(name)), values.decode_manifest(manifest)]
 
 
 KEYS = [
@@ -274,7 +288,8 @@ VECTORS: dict[str, Vector] = {
     "keys": Vector(1, _keys, lambda data: [keys.parse(line) for line in data.decode().splitlines()],
                    [keys.Key(kind, inode, part, at) for kind, inode, part, at in KEYS]),
     "values": Vector(1, _values, _read_values,
-                     [(ROOT, NFD, FILE, 1_700_000_000_123_456_789), MANIFEST, LARGE, MANIFEST.chunks]),
+                     [(ROOT, NFD, FILE, 1_700_000_000_123_456_789, None), MANIFEST, LARGE, MANIFEST.chunks]),
+    "given-values": Vector(1, _given, _read_given, [(ROOT, "a", DIRECTORY, 1, 2), ANNOUNCED]),
     "change": Vector(1, _document(change=True), _read_change, DOCUMENT),
     "document": Vector(1, _document(change=False), _read_snapshot, DOCUMENT),
     "chunk": Vector(1, _chunk, _read_chunk, b"chunk"),
