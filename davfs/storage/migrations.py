@@ -16,9 +16,18 @@ from davfs.core.names import canonical
 
 STEPS: Mapping[int, str] = {
     1: """
+-- The entries of a directory lie together, whenever they were made: listing it is one walk, a path one look a name.
 -- Names that are not in NFC are found by their NFC form too (core/names.py).
-ALTER TABLE entry ADD COLUMN canonical TEXT;
-UPDATE entry SET canonical = nfc(name);
+CREATE TABLE placed_entry (
+    inode TEXT NOT NULL, parent TEXT NOT NULL, name TEXT NOT NULL, kind TEXT NOT NULL, version TEXT NOT NULL,
+    created_ns INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, size INTEGER NOT NULL, etag TEXT NOT NULL, canonical TEXT,
+    PRIMARY KEY (parent, name, version, inode)) STRICT, WITHOUT ROWID;
+INSERT INTO placed_entry (inode, parent, name, kind, version, created_ns, mtime_ns, size, etag, canonical)
+    SELECT inode, parent, name, kind, version, created_ns, mtime_ns, size, etag, nfc(name) FROM entry
+    ORDER BY parent, name, version;
+DROP TABLE entry;
+ALTER TABLE placed_entry RENAME TO entry;
+CREATE UNIQUE INDEX entry_by_inode ON entry (inode);
 CREATE INDEX entry_by_canonical ON entry (parent, canonical, version) WHERE canonical IS NOT NULL;
 -- Small chunks have an age, and may be set aside (core/ports.py). What is short stands before what is long.
 CREATE TABLE aged_chunk (

@@ -3,7 +3,8 @@
 Tables: ``state`` (one row: incarnation, seal, commit mark, usage), ``log`` and ``late`` (encoded records), ``chunk``
 (small chunks that came with records), ``document`` and ``document_change`` (automerge bytes), and the index: ``entry``,
 ``manifest``, ``segment``, ``property``, ``reply``.
-Size, mtime and etag of files stand in ``entry`` too, so that listing a directory is one walk over one index.
+Size, mtime and etag of files stand in ``entry`` too, so that listing a directory is one walk (since format 2 its
+entries lie together).
 What stands here is format 1 and stays as it is: the later formats are steps in ``migrations.py``.
 """
 
