@@ -6,8 +6,10 @@ Advice like any node's own view: every request is checked by the nodes that it g
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from davfs.core import replica_set
 from davfs.core.cluster_state import ClusterState, VolumeState
 from davfs.core.grants import Tenure
 from davfs.core.model import NodeInfo, VolumePolicy
@@ -25,17 +27,12 @@ class Mirror(ClusterState):
             told["id"],
             told["name"],
             VolumePolicy(**told["policy"]),
-            tuple(told["replicas"]),
+            replica_set.load(told),
             Tenure() if known is None else known.tenure,
-            dict(told["incarnations"]),
         )
         self.volumes = {volume.id: volume}
         return volume
 
     def granted(self, volume: VolumeState, tenure: Tenure) -> None:
         """Note the program's own grant."""
-        self.volumes = {
-            volume.id: VolumeState(
-                volume.id, volume.name, volume.policy, volume.replicas, tenure, volume.incarnations, volume.locks
-            )
-        }
+        self.volumes = {volume.id: replace(volume, tenure=tenure)}

@@ -17,6 +17,7 @@ from typing import Any
 from davfs.client.bearer import Bearer
 from davfs.client.link import Link
 from davfs.client.mirror import Mirror
+from davfs.cluster import replacing
 from davfs.cluster.assign import take
 from davfs.cluster.clock import BootClock, SystemRandom
 from davfs.cluster.entering import CONFIRMED
@@ -175,6 +176,10 @@ class Session:
         proof = {**self._proof(), "request_id": request_id}
         if verb == "free":
             self._link.ask("token.free", proof, timeout)
+        elif verb in ("replicas_join", "replicas_done"):
+            _, _, version, *incarnation = arguments
+            step = {"step": verb.removeprefix("replicas_"), "version": version, "incarnation": "".join(incarnation)}
+            self._learn(self._link.ask("token.replicas", {**proof, **step}, timeout))
         elif verb == "replica_admit":
             _, node, incarnation, _ = arguments
             self._learn(self._link.ask("token.admit", {**proof, "node": node, "incarnation": incarnation}, timeout))
@@ -213,6 +218,8 @@ class Session:
             self._since = first_sent
             if self._holder is not None:
                 self._holder.refreshed(first_sent)
+                if replacing.is_due(self._holder):
+                    self.runtime.start(replacing.carry_out(self._holder), "replace")
 
     # --- the end ----------------------------------------------------------------------------------------------------
 

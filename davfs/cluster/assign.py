@@ -21,7 +21,7 @@ from davfs.core.cluster_state import VolumeState, value_of
 from davfs.core.effects import Call, Gather, Outcomes, Protocol_, Reply, Submit
 from davfs.core.errors import CorruptData, DavfsError, QuorumLost
 from davfs.core.model import MIB, Epoch, Position, position
-from davfs.core.quorum import is_majority
+from davfs.core.quorum import is_joint_majority
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,8 @@ def take(
     try:
         base, committed = yield from _seal_and_adopt(site, volume.id, replica, credentials)
         state = site.state.volume(volume.id)
-        holder = Holder(site, replica, credentials, digest, state.replicas, before_send + site.timing.lease)
+        followed = state.replica_set.followed
+        holder = Holder(site, replica, credentials, digest, followed, before_send + site.timing.lease)
         yield from holder.open(base, site.request_id())
         quorum = state.policy.write_quorum
         yield from secure(site, replica.store, volume.id, quorum, committed + 1, base.seq)
@@ -89,8 +90,12 @@ def _seal_and_adopt(
 
 
 def _seal(site: Site, volume_id: str, credentials: Credentials) -> Protocol_[dict[str, Any]]:
-    """Seal a majority of the configured replicas, this node's own among them if it keeps one; node -> status."""
-    volume = site.state.volume(volume_id)
+    """Seal a majority of the configured replicas, of both sets while a change of them is joint, and this node's own among
+    them if it keeps one; node -> status.
+
+    The set is that of the moment when the grant was applied, or newer: who held the volume before cannot change it any more.
+    """
+    table = site.state.volume(volume_id).replica_set
 
     def counted(outcomes: Outcomes) -> dict[str, Any]:
         return {
@@ -100,15 +105,15 @@ def _seal(site: Site, volume_id: str, credentials: Credentials) -> Protocol_[dic
         }
 
     def enough(outcomes: Outcomes) -> bool:
-        own = site.node in outcomes or site.node not in volume.replicas
-        return own and is_majority(counted(outcomes), volume.replicas)
+        own = site.node in outcomes or site.node not in table.members
+        return own and is_joint_majority(counted(outcomes), table.deciding)
 
-    calls = [Call(node, "replica.seal", credentials.wire(), timeout=site.timing.call) for node in volume.replicas]
+    calls = [Call(node, "replica.seal", credentials.wire(), timeout=site.timing.call) for node in table.members]
     outcomes: Outcomes = yield Gather(calls, enough)
     own = outcomes.get(site.node)
     if isinstance(own, DavfsError):
         raise own
-    if not is_majority(counted(outcomes), volume.replicas):
+    if not is_joint_majority(counted(outcomes), table.deciding):
         reasons = "; ".join(f"{node}: {error}" for node, error in outcomes.items() if isinstance(error, DavfsError))
         raise QuorumLost(f"too few replicas of the volume could be sealed ({reasons or 'no store may vote yet'})")
     return counted(outcomes) | {node: r.value for node, r in outcomes.items() if isinstance(r, Reply) and node == site.node}

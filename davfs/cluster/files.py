@@ -150,7 +150,7 @@ def _store(holder: Holder, read: Reader, length: int | None, hashing: Hashing | 
         return Written(())
     if len(data) <= SMALL_BYTES and len(data) < policy.chunk_size:  # a full chunk may have others behind it
         nodes, _ = targets(holder.site, policy, holder.credentials.volume, seed, 0)
-        if set(nodes) == set(holder.log.followers.configured):
+        if set(nodes) == set(holder.state().replicas):
             _check_length(len(data), length)
             digest = digest_of(data)
             return Written((ChunkRef(digest, len(data), tuple(nodes)),), (Attachment(digest, data),))

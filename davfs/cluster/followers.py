@@ -6,10 +6,11 @@ that its index can answer reads, and never counts in a majority, because nobody 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from davfs.core.quorum import is_majority, reached_by_majority
+from davfs.core.quorum import is_joint_majority, reached_jointly
+from davfs.core.replica_set import ReplicaSet
 
 
 @dataclass(slots=True)
@@ -28,21 +29,36 @@ class Follower:
 
 
 class Followers:
-    """All replicas of a volume. A replica counts only under the store incarnation that Raft has for it (section 3)."""
+    """All who get a volume's records. Who counts is said by the set of replicas as Raft shows it at that moment, and a
+    replica counts only under the store incarnation that Raft has for it (section 3)."""
 
-    def __init__(self, configured: Collection[str], base_seq: int, holder: str) -> None:
-        self.configured = tuple(configured)
-        followed = dict.fromkeys((*configured, holder))
-        self.by_node = {node: Follower(node, base_seq + 1) for node in followed}
+    def __init__(self, nodes: Collection[str], base_seq: int, holder: str) -> None:
+        self._base_seq = base_seq
+        self._holder = holder
+        self.by_node = {node: Follower(node, base_seq + 1) for node in dict.fromkeys((*nodes, holder))}
 
-    def voters(self, incarnations: Mapping[str, str]) -> list[Follower]:
-        candidates = (self.by_node[node] for node in self.configured)
-        return [f for f in candidates if f.incarnation and incarnations.get(f.node) == f.incarnation]
+    def follow(self, nodes: Collection[str]) -> list[str]:
+        """Go on with these nodes and the holder's own copy; those that are new."""
+        wanted = dict.fromkeys((*nodes, self._holder))
+        new = [node for node in wanted if node not in self.by_node]
+        if new or len(wanted) != len(self.by_node):
+            self.by_node = {node: self.by_node.get(node) or Follower(node, self._base_seq + 1) for node in wanted}
+        return new
 
-    def majority_seq(self, incarnations: Mapping[str, str]) -> int:
-        """The highest seq that a majority of the configured replicas holds durably."""
-        return reached_by_majority({f.node: f.match for f in self.voters(incarnations)}, self.configured)
+    def voters(self, table: ReplicaSet) -> list[Follower]:
+        """The members of the set whose store may vote."""
+        candidates = (follower for node in table.members if (follower := self.by_node.get(node)) is not None)
+        return [f for f in candidates if f.incarnation and table.incarnations.get(f.node) == f.incarnation]
 
-    def majority_answers(self, incarnations: Mapping[str, str]) -> bool:
+    def majority_seq(self, table: ReplicaSet) -> int:
+        """The highest seq that a majority of the replicas holds durably; of both sets, while a change of them is joint."""
+        return reached_jointly({f.node: f.match for f in self.voters(table)}, table.deciding)
+
+    def majority_answers(self, table: ReplicaSet) -> bool:
         """Whether a majority answered last time it was asked: what a holder checks before it sends a record."""
-        return is_majority([f.node for f in self.voters(incarnations) if not f.failing], self.configured)
+        return is_joint_majority([f.node for f in self.voters(table) if not f.failing], table.deciding)
+
+    def has_caught_up(self, node: str, seq: int) -> bool:
+        """Whether a node answers and holds everything up to ``seq``, under whatever store it has now."""
+        follower = self.by_node.get(node)
+        return follower is not None and bool(follower.incarnation) and not follower.failing and follower.match >= seq

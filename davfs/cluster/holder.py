@@ -22,7 +22,7 @@ from davfs.core.effects import Call, Gather, Outcomes, Protocol_, Reply, Spawn, 
 from davfs.core.errors import DavfsError, InvalidInput, LeaseLost, OutcomeUnknown, QuorumLost
 from davfs.core.model import MAX_RECORD, DavLock, Position
 from davfs.core.namespace import Edits
-from davfs.core.quorum import is_majority
+from davfs.core.quorum import is_joint_majority
 from davfs.core.record import OPERATION, START, encode
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ class Holder:
         self.lease_until = lease_until
         self.gates = Gates(site.make_signal())
         self.serving = False
+        self.replacing = False  # a change of the volume's replicas is being carried out
         self.used_at = site.clock.now()  # when anyone last asked for anything
         self.sessions = Sessions(site.clock, site.timing.idle)
         if (claimed := self.state().session) is not None:
@@ -93,7 +94,7 @@ class Holder:
 
     def open(self, base: Position, request_id: str) -> Protocol_[None]:
         """Commit the start record: with it, everything adopted is committed and may be served (``serving``)."""
-        for node in self.log.followers.by_node:
+        for node in tuple(self.log.followers.by_node):
             yield Spawn(self.log.replicate(node), f"replicate-{node}")
         committed = yield from self._commit(lambda edits: None, request_id, (), START, base)
         if committed is None:
@@ -105,19 +106,18 @@ class Holder:
 
         What is read after it is at least as new as the moment of the last answer; :class:`LeaseLost` without them.
         """
-        configured = self.log.followers.configured
-        incarnations = self.state().incarnations
+        table = self.state().replica_set
 
         def confirmed(outcomes: Outcomes) -> bool:
             votes = [
                 node
                 for node, reply in outcomes.items()
-                if isinstance(reply, Reply) and incarnations.get(node) == reply.value["incarnation"]
+                if isinstance(reply, Reply) and table.incarnations.get(node) == reply.value["incarnation"]
             ]
-            return is_majority(votes, configured)
+            return is_joint_majority(votes, table.deciding)
 
         wire = self.credentials.wire()
-        calls = [Call(node, "replica.confirm", wire, timeout=self.site.timing.call) for node in configured]
+        calls = [Call(node, "replica.confirm", wire, timeout=self.site.timing.call) for node in table.members]
         if not confirmed((yield Gather(calls, confirmed))):
             raise LeaseLost("too few volume replicas confirm that this node still holds the volume", holder=None)
 
@@ -185,9 +185,11 @@ class Holder:
         yield from free(self.site, self.credentials, self.digest)
 
     def _flushed(self) -> bool:
-        followers = self.log.followers.by_node.values()
+        members = {*self.state().replica_set.members, self.site.node}
         return self.log.stopped or all(
-            f.failing or (f.match >= self.log.last.seq and f.told >= self.log.committed) for f in followers
+            f.failing or (f.match >= self.log.last.seq and f.told >= self.log.committed)
+            for f in self.log.followers.by_node.values()
+            if f.node in members
         )
 
 

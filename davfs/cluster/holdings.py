@@ -13,7 +13,7 @@ from functools import partial
 from threading import Lock
 from typing import Any
 
-from davfs.cluster import entering
+from davfs.cluster import entering, replacing
 from davfs.cluster.api import Forward
 from davfs.cluster.assign import take
 from davfs.cluster.holder import Holder
@@ -52,6 +52,7 @@ class Holdings:
         self._lock = Lock()
         self._holders: Mapping[str, Holder] = {}
         self._taking: set[str] = set()
+        self._leaving: set[str] = set()  # held although others keep the volume now: given up in a moment
         self._opening: dict[str, Opening] = {}
         self._leader_seen = site.clock.now()
         self._changed = site.make_signal()
@@ -146,12 +147,13 @@ class Holdings:
         if holder.log.stopped:
             yield from self._drop(holder)
             return None
-        return holder if holder.leased else None
+        return holder if holder.leased and volume_id not in self._leaving else None
 
     def _take_or_find(self, volume: VolumeState) -> Protocol_[Forward | None]:
         """Take a free volume (None: look again), or name a node that can."""
         if self._site.node not in volume.replicas:
-            candidates = [node for node in volume.replicas if self._site.up(node)] or list(volume.replicas)
+            staying = [node for node in volume.replicas if node in volume.replica_set.next_nodes] or list(volume.replicas)
+            candidates = [node for node in (*staying, *volume.replicas) if self._site.up(node)] or staying
             return Forward(candidates[0], "free", lambda: not self._site.up(candidates[0]))
         with self._lock:
             mine = volume.id not in self._taking
@@ -230,11 +232,44 @@ class Holdings:
                     yield Spawn(self._drop(holder), "drop")
                 elif holder.credentials.volume not in self._site.state.volumes:
                     holder.depose("it was deleted")
+                elif self._site.node not in holder.state().replica_set.members:
+                    yield from self._leave(holder)
                 elif self._idle(holder):
                     yield Spawn(self._release(holder), "release")
                 elif entering.claim_is_over(holder):
                     yield Spawn(self._close_claim(holder), "close-claim")
+            yield from self._keep_replicas()
             yield from self._refresh(dict(self._holders))
+
+    def _leave(self, holder: Holder) -> Protocol_[None]:
+        """Give up a volume that others keep now: what is on its way may end, what comes meanwhile waits for the next."""
+        if holder.credentials.volume not in self._leaving:
+            self._leaving.add(holder.credentials.volume)
+            yield Spawn(self._drain(holder), "leave")
+
+    def _drain(self, holder: Holder) -> Protocol_[None]:
+        try:
+            yield Sleep(self._site.timing.drain)
+            yield from self._release(holder)
+        finally:
+            self._leaving.discard(holder.credentials.volume)
+            self._site.applied.notify()
+
+    def _keep_replicas(self) -> Protocol_[None]:
+        """Carry out changes of replicas: of what is held, and of volumes that nobody holds."""
+        for volume in list(self._site.state.volumes.values()):
+            holder = self._holders.get(volume.id)
+            if holder is None:
+                if replacing.may_take(self._site, volume) and volume.id not in self._taking:
+                    yield Spawn(self._take_for_change(volume), "take")
+            elif holder.leased and not holder.replacing and replacing.is_due(holder):
+                yield Spawn(replacing.carry_out(holder), "replace")
+
+    def _take_for_change(self, volume: VolumeState) -> Protocol_[None]:
+        try:
+            yield from self._take_or_find(volume)
+        except DavfsError as error:
+            log.info("volume %s: not taken for the change of its replicas: %s", volume.name, error)
 
     def _granted(self, credentials: Credentials, digest: str, since: float) -> None:
         """A grant whose volume is still being adopted is refreshed too: that may take longer than its time."""
@@ -264,7 +299,9 @@ class Holdings:
 
     def _idle(self, holder: Holder) -> bool:
         quiet = self._site.clock.now() - holder.used_at > self._site.timing.idle
-        in_use = holder.sessions.live() or holder.locks() or holder.gates.busy or holder.state().session
+        state = holder.state()
+        changing = replacing.can_go_on(self._site, state)
+        in_use = changing or holder.sessions.live() or holder.locks() or holder.gates.busy or state.session
         return quiet and not in_use
 
     def _close_claim(self, holder: Holder) -> Protocol_[None]:

@@ -9,7 +9,7 @@ a program's is a working copy, which is followed like a replica and counts in no
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -20,6 +20,7 @@ from davfs.cluster.site import Site
 from davfs.core.effects import Call, Protocol_, Reply, Sleep, Submit, Wait
 from davfs.core.errors import ChunkMissing, DavfsError, LogMismatch, NotSealed, StaleEpoch, TokenRefused
 from davfs.core.model import MIB, Epoch, Position, position
+from davfs.core.replica_set import ReplicaSet
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ class HolderLog:
     def replicate(self, node: str) -> Protocol_[None]:
         """The task that keeps one replica up to date for as long as the grant lasts."""
         follower = self.followers.by_node[node]
-        while not self.stopped:
+        while not self.stopped and self.followers.by_node.get(node) is follower:
             yield Wait(self.work, lambda: self._has_work(follower), self._site.timing.heartbeat)
             try:
                 yield from self._send(follower)
@@ -216,10 +217,9 @@ class HolderLog:
 
     def _admit(self, follower: Follower) -> Protocol_[None]:
         """Ask Raft to let a new store vote, once it holds everything that is committed (section 3: wiped replicas)."""
-        if follower.node not in self.followers.configured:
-            return  # a working copy never votes
-        if self._incarnations().get(follower.node) == follower.incarnation:
-            return
+        table = self._table()
+        if follower.node not in table.members or table.incarnations.get(follower.node) == follower.incarnation:
+            return  # a working copy never votes, and a newcomer only when it becomes a member
         if self.committed <= self.base.seq or follower.match < self.committed:
             return  # before the start record is committed the mark may be older than what others know to be committed
         credentials = self._credentials
@@ -231,18 +231,27 @@ class HolderLog:
             self._site.timing.call,
         )  # fmt: skip
 
-    def _incarnations(self) -> Mapping[str, str]:
-        return self._site.state.volume(self._credentials.volume).incarnations
+    def _table(self) -> ReplicaSet:
+        """The set of replicas as Raft shows it here: it may be behind, and what that allows is safe (``replacing.py``)."""
+        return self._site.state.volume(self._credentials.volume).replica_set
 
     # --- the commit mark --------------------------------------------------------------------------------------------
 
     def majority_answers(self) -> bool:
-        return self.followers.majority_answers(self._incarnations())
+        return self.followers.majority_answers(self._table())
+
+    def majority_holds_all(self, version: int) -> bool:
+        """Whether the sets that decide at that version hold, each by a majority, all that was ever committed; those of
+        any later moment then do too, for no record is committed without them."""
+        with self._advance_lock:
+            table = self._table()
+            reached = self.followers.majority_seq(table)
+            return table.version == version and self.committed > self.base.seq and reached >= self.committed
 
     def _advance(self) -> None:
         with self._advance_lock:
             own = self.followers.by_node[self._site.node].match
-            reached = min(self.followers.majority_seq(self._incarnations()), own)
+            reached = min(self.followers.majority_seq(self._table()), own)
             # Records of older epochs are committed by the start record behind them (Raft, 5.4.2).
             if reached <= self.base.seq or reached <= self.committed:
                 return

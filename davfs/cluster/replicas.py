@@ -1,4 +1,5 @@
-"""The replicas that this node keeps: opened when Raft names this node for a volume, registered, kept applying."""
+"""The replicas that this node keeps: opened when Raft names this node for a volume, registered, kept applying, and
+removed from the disk when others keep the volume in its place (``retiring.py``)."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from threading import Lock
 from davfs.cluster.fetcher import Fetcher
 from davfs.cluster.local_chunks import LocalChunks
 from davfs.cluster.replica import Replica
+from davfs.cluster.retiring import rescue_chunks
 from davfs.cluster.site import Site
 from davfs.core.cluster_state import value_of
 from davfs.core.effects import Protocol_, Spawn, Submit, Wait
@@ -27,10 +29,15 @@ class Replicas:
         self._lock = Lock()
         self._replicas: Mapping[str, Replica] = {}
         self._registered: set[str] = set()
+        self._left_over = set(site.stored())  # databases that were there at the start and are not opened yet
+        self._leaving: dict[str, Replica] = {}  # not kept any more; their small chunks are still being moved
+        self._retiring: set[str] = set()
         self._stopped = False
         site.chunks = LocalChunks(site.chunks, self._store_of)
 
     def _store_of(self, volume_id: str) -> ReplicaStore | None:
+        if (leaving := self._leaving.get(volume_id)) is not None:
+            return leaving.store
         try:
             return self.get(volume_id).store
         except VolumeNotFound:
@@ -45,14 +52,17 @@ class Replicas:
         if replica is not None:
             return replica
         volume = self._site.state.volume(volume_id)
-        if self._site.node not in volume.replicas:
+        if self._site.node not in volume.replica_set.followed:
             raise VolumeNotFound(f"{self._site.node} keeps no replica of {volume.name!r}")
         with self._lock:
             if volume_id not in self._replicas:
-                store = self._site.open_store(volume_id)
-                replica = Replica(self._site, volume_id, store, self._fetcher.applied)
+                replica = self._leaving.pop(volume_id, None) or self._opened(volume_id)
                 self._replicas = {**self._replicas, volume_id: replica}
             return self._replicas[volume_id]
+
+    def _opened(self, volume_id: str) -> Replica:
+        self._left_over.discard(volume_id)
+        return Replica(self._site, volume_id, self._site.open_store(volume_id), self._fetcher.applied)
 
     def wait_for(self, volume_id: str) -> Protocol_[Replica]:
         """The same for a request of a holder: Raft may tell this node of a new volume a moment later than the holder."""
@@ -63,7 +73,7 @@ class Replicas:
     def keep(self) -> Protocol_[None]:
         """The background task: open, register and start what Raft names; forget what it no longer names."""
         while not self._stopped:
-            yield Wait(self._site.applied, lambda: self._stopped or bool(self._news()), 5.0)
+            yield Wait(self._site.applied, lambda: self._stopped or bool(self._news() or self._unwanted()), 5.0)
             for volume_id in self._news():
                 try:
                     yield from self._register(volume_id)
@@ -72,19 +82,23 @@ class Replicas:
                     yield Wait(self._site.applied, lambda: self._stopped, 0.5)
             for volume_id in [v for v in self._replicas if v not in self._site.state.volumes]:
                 self._forget(volume_id)
+            for volume_id in self._unwanted():
+                self._retiring.add(volume_id)
+                yield Spawn(self._retire(volume_id), "retire")
 
     def _news(self) -> list[str]:
         return [
             volume.id
             for volume in self._site.state.volumes.values()
-            if self._site.node in volume.replicas and volume.id not in self._registered
+            if self._site.node in volume.replica_set.followed and volume.id not in self._registered
         ]
 
     def _register(self, volume_id: str) -> Protocol_[None]:
         replica = self.get(volume_id)
         incarnation = replica.store.incarnation
-        known = self._site.state.volume(volume_id).incarnations.get(self._site.node)
-        if known != incarnation:
+        table = self._site.state.volume(volume_id).replica_set
+        # A newcomer is admitted by the holder, when it has caught up.
+        if self._site.node in table.members and table.incarnations.get(self._site.node) != incarnation:
             command = (self._site.request_id(), "replica_admit", volume_id, self._site.node, incarnation, None)
             try:
                 value_of((yield Submit(command, self._site.timing.call)))
@@ -94,6 +108,54 @@ class Replicas:
         self._registered.add(volume_id)
         yield Spawn(replica.keep_applying(lambda: self._stopped or volume_id not in self._replicas), "apply")
         yield Spawn(replica.keep_trimming(lambda: self._stopped or volume_id not in self._replicas), "trim")
+
+    # --- the end of a replica ---------------------------------------------------------------------------------------
+
+    def _unwanted(self) -> list[str]:
+        """Volumes that others keep now: they are neither this node's to keep nor held by it."""
+        kept = {*self._replicas, *self._leaving, *self._left_over} - self._retiring
+        return [volume_id for volume_id in sorted(kept) if self._is_unwanted(volume_id)]
+
+    def _is_unwanted(self, volume_id: str) -> bool:
+        volume = self._site.state.volumes.get(volume_id)
+        if volume is None or self._site.node in volume.replica_set.followed:
+            return False
+        return volume.tenure.grant is None or volume.tenure.grant.address != self._site.node
+
+    def _retire(self, volume_id: str) -> Protocol_[None]:
+        """Move a replica's small chunks to files and remove its database: it would come back as a new, empty one.
+
+        What this node knows of Raft's state may be old, right after a start: nothing is removed before Raft has confirmed
+        that others keep the volume.
+        """
+        site = self._site
+        try:
+            yield Wait(site.applied, lambda: self._stopped or not self._is_unwanted(volume_id), site.timing.retire)
+            yield Submit((site.request_id(), "noop"), site.timing.call)
+            with self._lock:
+                if self._stopped or not self._is_unwanted(volume_id):
+                    return
+                if volume_id not in self._leaving:
+                    self._leaving[volume_id] = self._replicas.get(volume_id) or self._opened(volume_id)
+                    self._replicas = {key: value for key, value in self._replicas.items() if key != volume_id}
+                    self._registered.discard(volume_id)
+                replica = self._leaving[volume_id]
+            replica.progress.notify()
+            moved = yield from rescue_chunks(site, volume_id, replica.store)
+            with self._lock:
+                if self._may_drop(volume_id, replica):
+                    del self._leaving[volume_id]
+                    replica.close()
+                    site.drop_store(volume_id)
+                    log.warning("volume %s: others keep its records; %d small chunks are files now", volume_id, moved)
+        except DavfsError as error:
+            log.info("volume %s: its replica here is removed later: %s", volume_id, error)
+        finally:
+            self._retiring.discard(volume_id)
+
+    def _may_drop(self, volume_id: str, replica: Replica) -> bool:
+        """Unless it is wanted again (``get``) or this node stops."""
+        return not self._stopped and self._leaving.get(volume_id) is replica
 
     def _forget(self, volume_id: str) -> None:
         with self._lock:
@@ -106,6 +168,6 @@ class Replicas:
         """Close all stores; nothing may use them any more."""
         self._stopped = True
         self._site.applied.notify()
-        for replica in self.all():
+        for replica in [*self.all(), *self._leaving.values()]:
             replica.progress.notify()
             replica.close()

@@ -5,7 +5,7 @@ May import core only; ``node`` fills it in production, ``sim`` in the simulator.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from davfs.core.cluster_state import ClusterState
@@ -25,6 +25,8 @@ class Timing:
     idle: float = 60.0  # a volume that nobody uses is freed after this
     leaderless: float = 2.5  # elections take less: after this, requests that wait for Raft are refused
     gate: float = 30.0  # how long a change waits for others on the same path
+    drain: float = 0.5  # how long requests that are on their way keep a volume that is to be given up
+    retire: float = 15.0  # how long a replica that is not one any more still serves downloads
 
     @property
     def lease(self) -> float:
@@ -46,7 +48,8 @@ class Bounds:
 @dataclass(slots=True)
 class Site:
     """One node, as its protocols see it. ``applied`` is notified after every command that Raft applies here;
-    ``leader_known`` is false while this node sees no Raft leader with a majority behind it."""
+    ``leader_known`` is false while this node sees no Raft leader with a majority behind it. ``stored`` names the volumes
+    that have a database on this disk; ``drop_store`` removes one, which is closed, for good."""
 
     node: str
     clock: Clock
@@ -61,6 +64,8 @@ class Site:
     timing: Timing
     leader_known: Callable[[], bool] = lambda: True
     bounds: Bounds = field(default_factory=Bounds)
+    stored: Callable[[], Sequence[str]] = tuple
+    drop_store: Callable[[str], None] = lambda volume: None
 
     def request_id(self) -> str:
         return self.random.token(12).hex()

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgpack
 
-from davfs.core import accounts, grants, locks, membership, sessions
+from davfs.core import accounts, grants, locks, membership, replica_set, sessions
 from davfs.core.errors import (
     AlreadyExists,
     DavfsError,
@@ -21,6 +21,7 @@ from davfs.core.errors import (
     Locked,
     LockTokenMismatch,
     NodeInUse,
+    NodeNotFound,
     StaleEpoch,
     UnknownFormat,
     VolumeHeld,
@@ -30,6 +31,7 @@ from davfs.core.errors import (
 from davfs.core.grants import Grant, Tenure
 from davfs.core.model import DavLock, Epoch, NodeInfo, VolumeInfo, VolumePolicy
 from davfs.core.names import check_volume_name
+from davfs.core.replica_set import ReplicaSet
 from davfs.core.sessions import SessionKey
 
 FORMAT = 1
@@ -38,17 +40,25 @@ REMEMBERED_RESULTS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class VolumeState:
-    """A volume as Raft holds it. ``incarnations``: the replica store of each node that may vote (design, section 3);
-    ``session``: who has an exclusive volume to itself."""
+    """A volume as Raft holds it. ``replica_set``: the nodes that keep its records; ``session``: who has an exclusive volume
+    to itself."""
 
     id: str
     name: str
     policy: VolumePolicy
-    replicas: tuple[str, ...]
+    replica_set: ReplicaSet
     tenure: Tenure = field(default_factory=Tenure)
-    incarnations: Mapping[str, str] = field(default_factory=dict)
     locks: Mapping[str, DavLock] = field(default_factory=dict)
     session: SessionKey | None = None
+
+    @property
+    def replicas(self) -> tuple[str, ...]:
+        return self.replica_set.nodes
+
+    @property
+    def incarnations(self) -> Mapping[str, str]:
+        """The replica store of each node that may vote (design, section 3)."""
+        return self.replica_set.incarnations
 
     def info(self) -> VolumeInfo:
         grant = self.tenure.grant
@@ -121,7 +131,7 @@ class ClusterState:
             "incarnation": self.incarnation,
             "nodes": [asdict(node) for node in self.nodes.values()],
             "membership": membership.dump(self.membership),
-            "volumes": [asdict(volume) for volume in self.volumes.values()],
+            "volumes": [_dump_volume(volume) for volume in self.volumes.values()],
             "accounts": accounts.dump(self.accounts),
             "results": list(self._results.items()),
         }
@@ -189,9 +199,12 @@ class ClusterState:
         self.nodes = {key: node for key, node in self.nodes.items() if key != name}
 
     def _no_replica(self, name: str) -> None:
-        kept = sorted(volume.name for volume in self.volumes.values() if name in volume.replicas)
+        kept = sorted(volume.name for volume in self.volumes.values() if name in volume.replica_set.followed)
         if kept:
-            raise NodeInUse(f"{name} keeps the records of {', '.join(kept)}: as a volume replica it cannot go", volumes=kept)
+            raise NodeInUse(
+                f"{name} keeps the records of {', '.join(kept)}: let another node keep them first, with"
+                f" `davfs volume replace-replica {kept[0]} {name} OTHER`", volumes=kept,
+            )  # fmt: skip
 
     def _do_volume_create(self, volume_id: str, name: str, policy: dict[str, Any], replicas: list[str]) -> list[Any]:
         check_volume_name(name)
@@ -201,13 +214,15 @@ class ClusterState:
             raise InvalidInput("a volume needs distinct replicas")
         if going := set(replicas) & {*self.membership.leaving, *self.membership.removed}:
             raise InvalidInput(f"{', '.join(sorted(going))} leaves the cluster and keeps no new volume")
-        self._replace(VolumeState(volume_id, name, VolumePolicy(**policy), tuple(replicas)))
+        self._replace(VolumeState(volume_id, name, VolumePolicy(**policy), ReplicaSet(tuple(replicas))))
         return [volume_id, name]
 
     def _do_volume_delete(self, volume_id: str) -> None:
         self.volume(volume_id)
         self.volumes = {key: volume for key, volume in self.volumes.items() if key != volume_id}
         self.accounts = accounts.forget_volume(self.accounts, volume_id)
+
+    # --- commands: who keeps a volume's records ---------------------------------------------------------------------
 
     def _do_replica_admit(self, volume_id: str, node: str, incarnation: str, epoch: list[int] | None) -> None:
         """Let a node's replica store vote. The first store of a node is admitted freely; one that replaces it (the disk
@@ -218,7 +233,37 @@ class ClusterState:
             return
         if known is not None:
             self._held(volume_id, epoch or [0, 0])
-        self._replace(replace(volume, incarnations={**volume.incarnations, node: incarnation}))
+        self._set_replicas(volume, replica_set.admit(volume.replica_set, node, incarnation))
+
+    def _do_replicas_want(self, volume_id: str, add: str, remove: str) -> int:
+        """An administrator's word that a node comes, goes, or takes the place of another; the version of the set then."""
+        volume = self.volume(volume_id)
+        if add and add not in self.nodes:
+            raise NodeNotFound(f"there is no node {add!r}")
+        if add in self.membership.leaving or add in self.membership.renewing:
+            raise InvalidInput(f"{add} leaves the cluster or waits for a new disk, and keeps no more volumes")
+        self._set_replicas(volume, replica_set.want(volume.replica_set, add, remove))
+        return self.volume(volume_id).replica_set.version
+
+    def _do_replicas_join(self, volume_id: str, epoch: list[int], version: int, incarnation: str) -> None:
+        """The holder's word that the newcomer has caught up: from now on both sets decide."""
+        volume = self._held(volume_id, epoch)
+        self._set_replicas(volume, replica_set.join(volume.replica_set, version, incarnation))
+
+    def _do_replicas_done(self, volume_id: str, epoch: list[int], version: int) -> None:
+        """The holder's word that majorities of both sets hold all that was ever acknowledged: the new set decides."""
+        volume = self._held(volume_id, epoch)
+        table = replica_set.done(volume.replica_set, version)
+        volume = replace(volume, policy=replace(volume.policy, replicas=len(table.nodes)))
+        self._set_replicas(volume, table)
+
+    def _do_replicas_cancel(self, volume_id: str, version: int) -> None:
+        """An administrator's word that a change that is not done is not wanted any more."""
+        volume = self.volume(volume_id)
+        self._set_replicas(volume, replica_set.cancel(volume.replica_set, version))
+
+    def _set_replicas(self, volume: VolumeState, table: ReplicaSet) -> None:
+        self._replace(replace(volume, replica_set=table))
 
     # --- commands: tokens -------------------------------------------------------------------------------------------
 
@@ -316,6 +361,12 @@ def _load_lock(value: dict[str, Any]) -> DavLock:
     return DavLock(**{**value, "path": tuple(value["path"])})
 
 
+def _dump_volume(volume: VolumeState) -> dict[str, Any]:
+    plain = asdict(volume)
+    del plain["replica_set"]
+    return plain | replica_set.dump(volume.replica_set)
+
+
 def _load_volume(value: dict[str, Any]) -> VolumeState:
     tenure = value["tenure"]
     grant = tenure["grant"]
@@ -323,14 +374,13 @@ def _load_volume(value: dict[str, Any]) -> VolumeState:
         value["id"],
         value["name"],
         VolumePolicy(**value["policy"]),
-        tuple(value["replicas"]),
+        replica_set.load(value),
         Tenure(
             Epoch(*tenure["last"]),
             None if grant is None else Grant(**{**grant, "epoch": Epoch(*grant["epoch"])}),
             tenure.get("ended", ""),
             tenure.get("ended_digest", ""),
         ),
-        value["incarnations"],
         {token: _load_lock(lock) for token, lock in value["locks"].items()},
         None if value.get("session") is None else SessionKey(*value["session"]),
     )

@@ -196,6 +196,13 @@ class LogTrimmed(DavfsError):
     status = 503
 
 
+class ReplicaSetChanged(DavfsError):
+    """The set of a volume's replicas is another by now than the one that was meant; look at it again."""
+
+    code = "replica-set-changed"
+    status = 409
+
+
 class NotHolder(DavfsError):
     """This node does not hold the volume. ``data``: holder (address or None)."""
 

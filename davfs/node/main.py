@@ -152,6 +152,8 @@ class Node:
             timing=Timing(ttl=self.config.cluster.token_ttl, idle=self.config.cluster.session_idle),
             bounds=Bounds(self.config.limits.document_cache, self.config.limits.upload_window),
             leader_known=lambda: self.raft.leader is not None,
+            stored=directory.stored_volumes,
+            drop_store=directory.drop_volume,
         )
 
     def _up(self, name: str) -> bool:

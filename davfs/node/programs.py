@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, TypeAlias
 
-from davfs.core import grants
+from davfs.core import grants, replica_set
 from davfs.core.chunking import digest_of
 from davfs.core.cluster_state import ClusterState, VolumeState, value_of
 from davfs.core.errors import InvalidInput, Unavailable, VolumeHeld
@@ -69,6 +69,7 @@ class Programs:
             "token.refresh": self.refresh,
             "token.free": self.free,
             "token.admit": self.admit,
+            "token.replicas": self.replicas,
         }
 
         def of(method: Callable[[str, Mapping[str, Any]], Any]) -> Handler:
@@ -136,6 +137,19 @@ class Programs:
         self._command(args, "replica_admit", volume_id, _text(args, "node"), _text(args, "incarnation"), epoch)
         return self._answer(volume_id)
 
+    def replicas(self, peer: str, args: Mapping[str, Any]) -> dict[str, Any]:
+        """The holder's word about a change of replicas: that the newcomer has caught up (``step`` join), or that the
+        majorities of both sets hold everything (done). See ``cluster/replacing.py``."""
+        volume_id, epoch, digest = _bearer(args)
+        self._raft.barrier(COMMAND_TIMEOUT)
+        grants.check(self._state.volume(volume_id).tenure, Epoch(*epoch), digest)
+        step, version = args.get("step"), args.get("version")
+        if step not in ("join", "done") or not isinstance(version, int):
+            raise InvalidInput("step must be join or done, and version the number of the set that it follows")
+        incarnation = [str(args.get("incarnation") or "")] if step == "join" else []
+        self._command(args, f"replicas_{step}", volume_id, epoch, version, *incarnation)
+        return self._answer(volume_id)
+
     # --- helpers ----------------------------------------------------------------------------------------------------
 
     def _answer(self, volume_id: str) -> dict[str, Any]:
@@ -154,8 +168,7 @@ class Programs:
             "id": volume.id,
             "name": volume.name,
             "policy": asdict(volume.policy),
-            "replicas": list(volume.replicas),
-            "incarnations": dict(volume.incarnations),
+            **replica_set.dump(volume.replica_set),
             "epoch": list(volume.tenure.last),
             "holder": None if grant is None or grant.yields else grant.address,
             "expires_in_s": None if grant is None or grant.yields else round(self._remaining(volume.id), 1),

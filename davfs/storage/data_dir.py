@@ -23,11 +23,22 @@ from types import TracebackType
 from typing import Any
 
 from davfs.core.errors import ConfigError, CorruptData, Unavailable, UnknownFormat
-from davfs.storage.files import TEMPORARY, is_no_room, make_directory, no_space, remove_leftovers, write_durably
+from davfs.storage.files import (
+    TEMPORARY,
+    as_domain_error,
+    is_no_room,
+    make_directory,
+    no_space,
+    remove_leftovers,
+    sync_directory,
+    write_durably,
+)
 
 FORMAT = 1
 MARKER = "DAVFS"
 _MEANINGLESS = frozenset({"lost+found"})  # what mkfs leaves in an empty file system
+_DATABASE = ".sqlite"
+_DROPPED = ".sqlite-dropped"  # a database that is being removed
 _FOLDERS = ("chunks", "volumes", "raft")
 
 
@@ -54,6 +65,8 @@ class DataDirectory:
             self.incarnation: str = marker["incarnation"]
             for name in _FOLDERS:
                 make_directory(path / name)
+            for dropped in self.volumes.glob(f"*{_DROPPED}"):
+                self._remove(dropped.name.removesuffix(_DROPPED))
             remove_leftovers(path)
         except OSError as error:
             self.close()
@@ -76,7 +89,28 @@ class DataDirectory:
 
     def volume_database(self, volume: str) -> Path:
         """Where the replica of a volume lives."""
-        return self.volumes / f"{volume}.sqlite"
+        return self.volumes / f"{volume}{_DATABASE}"
+
+    def stored_volumes(self) -> list[str]:
+        """The volumes that have a database here."""
+        return sorted(file.stem for file in self.volumes.glob(f"*{_DATABASE}"))
+
+    def drop_volume(self, volume: str) -> None:
+        """Remove the database of a volume, which is closed. A crash half-way leaves the whole of it or nothing: without
+        its write-ahead log it would open as one that has forgotten what it promised."""
+        file = self.volume_database(volume)
+        try:
+            file.rename(self.volumes / f"{volume}{_DROPPED}")
+            sync_directory(self.volumes)
+            self._remove(volume)
+        except OSError as error:
+            raise as_domain_error(error, file) from error
+
+    def _remove(self, volume: str) -> None:
+        for suffix in ("-wal", "-shm"):
+            self.volume_database(volume).with_name(f"{volume}{_DATABASE}{suffix}").unlink(missing_ok=True)
+        sync_directory(self.volumes)  # a new database must not find the old one's write-ahead log
+        (self.volumes / f"{volume}{_DROPPED}").unlink(missing_ok=True)
 
     def close(self) -> None:
         """Give the lock back. Idempotent."""

@@ -18,7 +18,7 @@ Mutant = Callable[[pytest.MonkeyPatch], None]
 
 
 def answer_before_a_majority_has_the_record(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Followers, "majority_seq", lambda self, incarnations: max(f.match for f in self.by_node.values()))
+    patch.setattr(Followers, "majority_seq", lambda self, table: max(f.match for f in self.by_node.values()))
 
 
 def no_fence(patch: pytest.MonkeyPatch) -> None:
@@ -43,7 +43,7 @@ def read_before_seal(patch: pytest.MonkeyPatch) -> None:
 
 def start_record_skipped(patch: pytest.MonkeyPatch) -> None:
     def open_unstarted(self, base, request_id):
-        for node in self.log.followers.configured:
+        for node in self.log.followers.by_node:
             yield Spawn(self.log.replicate(node), f"replicate-{node}")
         self.serving = True
 
@@ -63,7 +63,7 @@ def own_log_adopted(patch: pytest.MonkeyPatch) -> None:
 
 
 def minority_sealed(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(assign, "is_majority", lambda members, configured: bool(set(members)))
+    patch.setattr(assign, "is_joint_majority", lambda members, sets: bool(set(members)))
 
 
 def no_answer_remembered(patch: pytest.MonkeyPatch) -> None:

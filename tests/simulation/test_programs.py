@@ -30,6 +30,7 @@ from davfs.core.errors import DavfsError, NotFound, OutcomeUnknown
 from davfs.core.model import Entry
 from davfs.core.ports import ReplicaStore
 from davfs.core.quorum import reached_by_majority
+from davfs.core.replica_set import ReplicaSet
 from davfs.crdt.documents import AutomergeDocuments
 from davfs.sim.checkers import caught_up, check_replicas
 from davfs.sim.cluster import TIMING, VOLUME_ID, SimClock, SimCluster, SimRandom
@@ -331,14 +332,14 @@ def test_programs_lose_nothing_whatever_happens() -> None:
 def working_copy_votes(patch: pytest.MonkeyPatch) -> None:
     """The commit mark counts the program's own copy like a replica."""
 
-    def majority_seq(self: Followers, incarnations: Mapping[str, str]) -> int:
-        progress = {f.node: f.match for f in self.voters(incarnations)}
-        own = [f for f in self.by_node.values() if f.node not in self.configured]
+    def majority_seq(self: Followers, table: ReplicaSet) -> int:
+        progress = {f.node: f.match for f in self.voters(table)}
+        own = [f for f in self.by_node.values() if f.node not in table.nodes]
         if own:
-            absent = next((node for node in self.configured if progress.get(node, 0) < own[0].match), None)
+            absent = next((node for node in table.nodes if progress.get(node, 0) < own[0].match), None)
             if absent is not None:
                 progress[absent] = own[0].match
-        return reached_by_majority(progress, self.configured)
+        return reached_by_majority(progress, table.nodes)
 
     patch.setattr(Followers, "majority_seq", majority_seq)
 

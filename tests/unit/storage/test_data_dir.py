@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -9,8 +10,10 @@ import sys
 import pytest
 
 from davfs.core.errors import ConfigError, CorruptData, Unavailable, UnknownFormat
+from davfs.core.model import NO_EPOCH, Epoch
 from davfs.storage.data_dir import DataDirectory
 from davfs.storage.files import TEMPORARY
+from davfs.storage.replica_db import ReplicaDb
 
 
 def test_an_empty_directory_is_made_ready_and_found_again(tmp_path):
@@ -89,3 +92,34 @@ def test_leftovers_are_removed_and_nothing_else(tmp_path):
     (folder / "abcd").write_bytes(b"whole")
     DataDirectory(tmp_path).close()
     assert [p.name for p in folder.iterdir()] == ["abcd"]
+
+
+def test_a_dropped_database_is_gone_and_a_new_one_knows_nothing(tmp_path):
+    with DataDirectory(tmp_path / "d") as directory:
+        assert directory.stored_volumes() == []
+        store = ReplicaDb(directory.volume_database("v1"))
+        first = store.incarnation
+        ReplicaDb(directory.volume_database("v2")).close()
+        assert directory.stored_volumes() == ["v1", "v2"]
+        store.close()
+        directory.drop_volume("v1")
+        assert directory.stored_volumes() == ["v2"]
+        assert [file.name for file in directory.volumes.iterdir()] == ["v2.sqlite"]
+        with contextlib.closing(ReplicaDb(directory.volume_database("v1"))) as again:
+            assert again.incarnation != first and again.sealed == NO_EPOCH
+
+
+def test_a_crash_while_a_database_is_dropped_leaves_no_half_of_it(tmp_path, monkeypatch):
+    """Its write-ahead log alone would be taken for that of the next one; the file alone would have forgotten its end."""
+    with DataDirectory(tmp_path / "d") as directory:
+        with contextlib.closing(ReplicaDb(directory.volume_database("v1"))) as store:
+            store.seal(Epoch(1, 7))
+            wal = directory.volumes / "v1.sqlite-wal"
+            left = wal.read_bytes()
+        monkeypatch.setattr(directory, "_remove", lambda volume: None)  # the crash
+        directory.drop_volume("v1")
+        wal.write_bytes(left)  # as if a reader had kept it
+    with DataDirectory(tmp_path / "d") as directory:
+        assert list(directory.volumes.iterdir()) == []
+        with contextlib.closing(ReplicaDb(directory.volume_database("v1"))) as again:
+            assert again.sealed == NO_EPOCH
