@@ -1,4 +1,7 @@
-"""``davfs volume ...``: create, list, show and delete volumes; assign, refresh and free their tokens by hand."""
+"""``davfs volume ...``: create, list, show and delete volumes; assign, refresh and free their tokens by hand.
+
+``fsck``, ``export`` and ``import`` have modules of their own.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Any
 
 from blake3 import blake3
 
+from davfs.cli import volume_fsck
 from davfs.cli.remote import add_config, connect
 from davfs.cli.session import collect, describe
 from davfs.cli.status import describe_volumes
@@ -20,10 +24,11 @@ _TOKEN_BYTES = 32
 
 def register(commands: Any) -> None:
     """Add the command group."""
-    group = commands.add_parser("volume", help="create, list, show, delete, assign, refresh, free", description=__doc__)
+    group = commands.add_parser("volume", help="make, show, delete, check, export, import", description=__doc__)
     actions = group.add_subparsers(title="actions", metavar="ACTION", required=True)
     _register_volumes(actions)
     _register_tokens(actions)
+    volume_fsck.register(actions)
 
 
 def _register_volumes(actions: Any) -> None:

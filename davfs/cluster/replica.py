@@ -79,6 +79,7 @@ class Replica:
         self._digest = ""  # token digest of the epoch that is sealed; "" until someone seals after a start
         self._commit_target = 0
         self._trim_below = 0
+        self._pause = (0, 0.0)  # (a seq, until when nothing behind it is applied)
         self._documents: OrderedDict[str, tuple[Document, int]] = OrderedDict()
         self._recent: dict[int, bytes] = {}  # appended here and not yet applied, to spare reading them back
 
@@ -170,12 +171,24 @@ class Replica:
     # --- apply ------------------------------------------------------------------------------------------------------
 
     def behind(self) -> bool:
-        return self._commit_target > self.store.committed.seq
+        return self._wanted() > self.store.committed.seq
 
     def apply_committed(self) -> None:
         """Enter everything that the commit mark has passed into documents and index."""
         while self.behind():
-            self.advance(self._commit_target)
+            self.advance(self._wanted())
+
+    def _wanted(self) -> int:
+        seq, until = self._pause
+        return self._commit_target if self._site.clock.now() >= until else min(self._commit_target, seq)
+
+    def pause(self, seq: int, seconds: float) -> Position:
+        """Apply nothing behind ``seq`` for so long, so that several replicas can be looked at in one state; where this one
+        stands. A holder's own commits go on: only what other holders told waits."""
+        with self._apply_lock:
+            self._pause = (seq, self._site.clock.now() + seconds)
+        self.progress.notify()
+        return self.store.committed
 
     def advance(self, seq: int) -> None:
         """Apply records up to ``seq``, which a majority is known to hold."""

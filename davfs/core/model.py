@@ -14,6 +14,9 @@ Path: TypeAlias = tuple[str, ...]
 
 ROOT = "root"
 TRASH = "trash"
+ROOTS = (ROOT, TRASH)
+"""What entries hang below at last. Only what is below the first is shown."""
+
 DIRECTORY = "d"
 FILE = "f"
 

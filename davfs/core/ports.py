@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
 from davfs.core.digests import Digests
+from davfs.core.keys import Key
 from davfs.core.model import ChunkRef, Entry, Epoch, Manifest, Position
 from davfs.core.raft_log import LogChange, LogImage
 from davfs.core.record import Record
@@ -220,6 +221,10 @@ class IndexView(Protocol):
         """
         ...
 
+    def page(self, parent: str, after: tuple[str, str], limit: int) -> list[Entry]:
+        """Up to ``limit`` of its entries that follow ``after``, the (name, version) of the one before."""
+        ...
+
     def manifest(self, inode: str) -> tuple[str, Manifest] | None:
         """(version, manifest) of a file, without the chunks of its segments."""
         ...
@@ -255,6 +260,38 @@ class IndexView(Protocol):
     def usage(self) -> tuple[int, int]:
         """(number of files, sum of their sizes in bytes)."""
         ...
+
+
+class Problem(NamedTuple):
+    """Something that does not hold together: what kind of thing, and a line for people."""
+
+    kind: str
+    text: str
+
+
+class Audit(Protocol):
+    """A close look at one committed state (``storage/audit.py``), for one thread at a time."""
+
+    @property
+    def index(self) -> IndexView: ...
+
+    def database(self) -> list[Problem]: ...
+
+    def tree(self) -> Iterator[list[Problem]]: ...
+
+    def usage(self) -> list[Problem]: ...
+
+    def manifests(self) -> Iterator[tuple[int, list[Problem]]]: ...
+
+    def log(self, volume: str) -> Iterator[tuple[int, list[Problem]]]: ...
+
+    def documents(self, after: str, limit: int) -> list[tuple[str, StoredDocument]]: ...
+
+    def value(self, key: Key) -> tuple[str, str] | None: ...
+
+    def counts(self) -> dict[str, int]: ...
+
+    def rows(self) -> Iterator[bytes]: ...
 
 
 class ReplicaStore(Protocol):
@@ -359,6 +396,10 @@ class ReplicaStore(Protocol):
         ...
 
     def view(self) -> AbstractContextManager[IndexView]: ...
+
+    def audit(self) -> AbstractContextManager[Audit]:
+        """The same, for a close look (``cluster/fsck.py``)."""
+        ...
 
     def iter_documents(self) -> Iterator[str]: ...
 

@@ -42,6 +42,7 @@ from davfs.node.config import NodeConfig
 from davfs.node.departure import Departure
 from davfs.node.http_api import HttpApi
 from davfs.node.join import Joining
+from davfs.node.looks import Looks
 from davfs.node.past import Past
 from davfs.node.programs import VOLUME_METHODS, Programs
 from davfs.node.usage_admin import UsageAdmin
@@ -117,6 +118,8 @@ class Node:
             config, self.state, self.raft, self.gateway.create_volume, self.site.request_id,
             lambda: self.raft.members.voters,
         )  # fmt: skip
+        self.looks = Looks(self.site, self.replicas, self.gateway)
+        stack.callback(self.looks.stop)
         self.usage = UsageAdmin(self.state, self.raft, self.gateway.sessions, self.site.request_id)
         self.accounts = AccountAdmin(config.dav, self.state, self.raft, self.site.clock, self.site.request_id)
         self.expiry = Expiry(self.site, lambda: self.raft.is_leader, lambda: self.raft.term)
@@ -178,7 +181,7 @@ class Node:
 
         own = {
             **self.admin.handlers(), **self.usage.handlers(), **self.accounts.handlers(), **self.programs.handlers(),
-            **self.admission.handlers(), **self.departure.handlers(), **self.past.handlers(),
+            **self.admission.handlers(), **self.departure.handlers(), **self.past.handlers(), **self.looks.handlers(),
         }  # fmt: skip
         return {method: of(method) for method in self.service.handlers} | own
 
@@ -203,6 +206,7 @@ class Node:
         runtime.start(self.scrub.run(), "scrub")
         runtime.start(self.gateway.keep_tokens(), "tokens")
         runtime.start(self.voters.run(fail), "voters")
+        runtime.start(self.looks.keep(), "looks")
         for ended in (self.scrub.stop, self.fetcher.stop, self.expiry.stop, self.joining.stop, self.voters.stop):
             self._stack.callback(ended)
         # Last to open and first to close: no request may find a part missing.

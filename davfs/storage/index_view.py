@@ -24,6 +24,9 @@ _ENTRY = f"SELECT {_COLUMNS} FROM entry WHERE inode = ?"
 # Names are unique in a strict volume; until two histories are merged, the later of two of one name has it.
 _CHILD = f"SELECT {_COLUMNS} FROM entry WHERE parent = ? AND name = ? ORDER BY version DESC LIMIT 1"
 _CHILDREN = f"SELECT {_COLUMNS} FROM entry WHERE parent = ? ORDER BY name, version"
+_PAGE = (
+    f"SELECT {_COLUMNS} FROM entry WHERE parent = ? AND (name, version) > (?, ?) ORDER BY name, version LIMIT ?"
+)
 
 _MEMBERS = (
     "SELECT e.inode, parent, e.name, kind, e.version, created_ns, mtime_ns, size, etag, p.name, p.xml"
@@ -79,6 +82,10 @@ class SqliteIndexView:
         All are read before it returns, so the iterator outlives the view; its memory does not grow with the directory.
         """
         return listing.members(self._db.execute(_MEMBERS, (parent,)), self._directory)
+
+    def page(self, parent: str, after: tuple[str, str], limit: int) -> list[Entry]:
+        """Up to ``limit`` entries of a directory that follow (name, version), sorted by both."""
+        return [Entry(*row) for row in self._db.execute(_PAGE, (parent, *after, limit)).fetchall()]
 
     def manifest(self, inode: str) -> tuple[str, Manifest] | None:
         """(version, manifest) of a file, without the chunks of its segments."""

@@ -21,6 +21,7 @@ from davfs.core.errors import CorruptData, DavfsError, StorePoisoned, Unavailabl
 from davfs.core.model import ORIGIN, Epoch, Position
 from davfs.core.ports import AppliedRecord, ChunkPage, IndexView, StoredDocument
 from davfs.storage import record_log, small_chunks
+from davfs.storage.audit import SqliteAudit
 from davfs.storage.files import poisoned
 from davfs.storage.index_view import SqliteIndexView
 from davfs.storage.index_writer import IndexWriter
@@ -294,6 +295,12 @@ class ReplicaDb:
     def _viewing_one(self) -> Iterator[IndexView]:
         with self._reading() as db:
             yield SqliteIndexView(db, None if self._memory else Path(self._path).parent)
+
+    @contextmanager
+    def audit(self) -> Iterator[SqliteAudit]:
+        """One committed state for a close look, for one thread at a time; errors of SQLite are translated."""
+        with self._reading() as db:
+            yield SqliteAudit(db)
 
     def iter_documents(self) -> Iterator[str]:
         """The ids of all documents, sorted."""
