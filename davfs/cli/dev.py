@@ -48,6 +48,7 @@ def register(commands: Any) -> None:
     command.add_argument("--ttl", type=float, default=None, metavar="S", help="life of a token in seconds (default 5)")
     command.add_argument("--session-idle", type=float, default=None, metavar="S", help="end of a quiet session (default 60)")
     command.add_argument("--chunk-size", type=int, default=None, metavar="N", help="bytes of a chunk in new volumes")
+    command.add_argument("--certificate-days", type=float, default=None, metavar="D", help="life of a node's certificate")
     command.set_defaults(run=run)
 
 
@@ -108,7 +109,8 @@ def _create(directory: Path, arguments: argparse.Namespace) -> list[Path]:
     plans = [NodePlan(f"node-{i + 1}", "127.0.0.1", public[i], private[2 * i], private[2 * i + 1]) for i in range(count)]
     few = min(3, count)
     policy = VolumePolicy(copies=few, write_quorum=few // 2 + 1, replicas=few)
-    return create_cluster(directory, ClusterPlan(tuple(plans), defaults=policy))
+    days = 90.0 if arguments.certificate_days is None else arguments.certificate_days
+    return create_cluster(directory, ClusterPlan(tuple(plans), defaults=policy, certificate_days=days))
 
 
 def _changed(configs: Sequence[NodeConfig], arguments: argparse.Namespace) -> list[NodeConfig]:
@@ -123,6 +125,7 @@ def _changed(configs: Sequence[NodeConfig], arguments: argparse.Namespace) -> li
         nodes=members,
         token_ttl=arguments.ttl or cluster.token_ttl,
         session_idle=arguments.session_idle or cluster.session_idle,
+        certificate_days=arguments.certificate_days or cluster.certificate_days,
         defaults=check_policy(cluster, changes),
     )
     users = tuple(new_user(text) for text in arguments.user)

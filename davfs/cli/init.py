@@ -40,6 +40,7 @@ def register(commands: Any) -> None:
     command.add_argument("--dav-tls", action="store_true", help="make https certificates with the cluster's authority")
     command.add_argument("--dav-name", action="append", default=[], metavar="HOST", help="a name for them all; repeatable")
     command.add_argument("--plain-http", action="store_true", help="no TLS for WebDAV: a proxy in front ends it")
+    command.add_argument("--certificate-days", type=float, default=90.0, metavar="D", help="life of a node's certificate")
     command.set_defaults(run=run)
 
 
@@ -71,6 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         dav_key=arguments.key and arguments.key.absolute(),
         dav_tls=arguments.dav_tls,
         dav_names=tuple(arguments.dav_name),
+        certificate_days=arguments.certificate_days,
     )
     files = create_cluster(arguments.dir, cluster)
     for plan, file in zip(plans, files, strict=True):

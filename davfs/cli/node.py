@@ -31,6 +31,7 @@ def register(commands: Any) -> None:
     token = actions.add_parser("token", help="make a one-time join token", description=_INVITE_TEXT)
     add_config(token)
     token.add_argument("--ttl", default="1h", metavar="TIME", help="how long it is good for: 30m, 1h, 2d (default 1h)")
+    token.add_argument("--renew", default="", metavar="NAME", help="not to join: for a new certificate of this node")
     token.set_defaults(run=_token)
     join = actions.add_parser("join", help="join a cluster from this machine", description=_JOIN_TEXT)
     join.add_argument("address", metavar="HOST:PORT", help="the node-to-node address of any node")
@@ -61,10 +62,14 @@ def _token(arguments: argparse.Namespace) -> int:
     if match is None:
         raise ConfigError(f"--ttl is a number and s, m, h or d, like 30m, not {arguments.ttl!r}")
     with connect(arguments.config) as remote:
-        answer = remote.ask("admin.node_token", {"ttl": float(int(match[1]) * _SECONDS[match[2]])})
+        asked = {"ttl": float(int(match[1]) * _SECONDS[match[2]]), "renew": arguments.renew}
+        answer = remote.ask("admin.node_token", asked)
         seed = next(node["rpc"] for node in answer["nodes"])
-    print(f"On the new machine, within {arguments.ttl}:\n", file=sys.stderr)
-    print(f"  davfs node join {seed} --dir DIR --token TOKEN\n", file=sys.stderr)
+    if arguments.renew:
+        where, command = arguments.renew, "davfs cert renew --config FILE --token TOKEN"
+    else:
+        where, command = "the new machine", f"davfs node join {seed} --dir DIR --token TOKEN"
+    print(f"On {where}, within {arguments.ttl}:\n\n  {command}\n", file=sys.stderr)
     print(answer["token"])
     return 0
 

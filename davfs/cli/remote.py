@@ -15,7 +15,7 @@ from typing import Any
 
 from davfs.core.errors import DavfsError, Unavailable
 from davfs.node.config import NodeConfig, load_config, parse_address
-from davfs.rpc.certs import load_identity
+from davfs.node.renewal import load_own
 from davfs.rpc.client import RpcClient
 
 TIMEOUT = 8.0
@@ -33,8 +33,7 @@ class Remote:
     def __init__(self, config: NodeConfig) -> None:
         self.config = config
         self._addresses = {member.name: member.rpc for member in config.cluster.nodes}
-        identity = load_identity(config.rpc.ca, config.rpc.cert, config.rpc.key)
-        self._client = RpcClient(identity, self._addresses.__getitem__)
+        self._client = RpcClient(load_own(config), self._addresses.__getitem__)
 
     @property
     def nodes(self) -> list[str]:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from davfs.cli.remote import Remote, add_config, connect
 from davfs.core.errors import Unavailable
+from davfs.node.renewal import when
+
+AUTHORITY_WARNING_S = 2 * 365 * 86_400.0
+"""How long before its end the authority's is told of: longer than any certificate that it signs for programs."""
 
 
 def register(commands: Any) -> None:
@@ -31,8 +36,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def collect(remote: Remote) -> dict[str, Any]:
-    """The status as in --json: ``nodes`` (name, dav, up, started: ever since it joined, votes), ``leader`` and ``term`` of
-    Raft, ``volumes`` (name, holder, epoch, replicas), and ``fresh``: whether a majority confirmed it."""
+    """The status as in --json: ``nodes`` (name, dav, up, started: ever since it joined, votes, certificate), ``leader`` and
+    ``term`` of Raft, ``volumes`` (name, holder, epoch, replicas), ``fresh``: whether a majority confirmed it, and
+    ``warnings``: texts about certificates that end."""
     try:
         known = remote.ask("admin.status", {}, timeout=4.0)
         remote.learn(known["nodes"])
@@ -47,6 +53,7 @@ def collect(remote: Remote) -> dict[str, Any]:
             "up": answers.get(node["name"]) is not None,
             "started": node.get("started", True),
             "votes": node["name"] in known["voters"],
+            "certificate": (answers.get(node["name"]) or {}).get("certificate"),
         }
         for node in known["nodes"]
     ]
@@ -56,7 +63,25 @@ def collect(remote: Remote) -> dict[str, Any]:
         "term": known["term"],
         "volumes": known["volumes"],
         "fresh": known["fresh"],
+        "warnings": warnings(nodes, time.time()),
     }
+
+
+def warnings(nodes: Sequence[Mapping[str, Any]], now: float) -> list[str]:
+    """What is to be told about the nodes' certificates, and their authority's, at a moment (seconds since 1970)."""
+    texts, authorities = [], set()
+    for node in nodes:
+        if certificate := node.get("certificate"):
+            authorities.add(certificate["authority_ends"])
+            if certificate["trouble"]:
+                texts.append(f"the certificate of {node['name']} ends on {when(certificate['ends'])}: {certificate['trouble']}")
+    for ends in sorted(authorities):
+        if ends - now < AUTHORITY_WARNING_S:
+            texts.append(
+                f"the cluster's authority ends on {when(ends)}, and all certificates with it: put another in its place before"
+                ' (docs/OPERATIONS.md, "Certificates")'
+            )
+    return texts
 
 
 def describe(status: Mapping[str, Any]) -> str:
@@ -72,6 +97,7 @@ def describe(status: Mapping[str, Any]) -> str:
     lines = [*columns(nodes), ""]
     if not status["fresh"]:
         lines += ["No majority of the nodes answers: what follows may be old, and nothing can be written.", ""]
+    lines += [f"Warning: {text}" for text in status["warnings"]] + ([""] if status["warnings"] else [])
     return "\n".join([*lines, *describe_volumes(status["volumes"])])
 
 

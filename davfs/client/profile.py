@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from davfs.core.errors import ConfigError, UnknownFormat
 from davfs.core.grants import is_program
-from davfs.rpc.certs import AUTHORITY_CERT, PROGRAM_CERT, PROGRAM_KEY, NodeIdentity, issue_program, load_identity
+from davfs.rpc import admission
+from davfs.rpc.certs import AUTHORITY_CERT, PROGRAM_CERT, PROGRAM_KEY, issue_program
+from davfs.rpc.client import RpcClient
+from davfs.rpc.identity import NodeIdentity, Peer, load_identity, replace_pair
 
 FORMAT = 1
 PROFILE = "program.json"
@@ -28,8 +32,9 @@ class Profile:
     nodes: Mapping[str, tuple[str, int]]
 
 
-def load_profile(directory: Path) -> Profile:
-    """Read a program's folder; :class:`ConfigError` says what is wrong with it."""
+def load_profile(directory: Path, *, may_be_over: bool = False) -> Profile:
+    """Read a program's folder; :class:`ConfigError` says what is wrong with it. ``may_be_over``: a certificate that has ended
+    will do."""
     file = directory / PROFILE
     try:
         table = json.loads(file.read_text(encoding="utf-8"))
@@ -44,7 +49,32 @@ def load_profile(directory: Path) -> Profile:
     identity = load_identity(directory / AUTHORITY_CERT, directory / PROGRAM_CERT, directory / PROGRAM_KEY)
     if not is_program(identity.name):
         raise ConfigError(f"{directory / PROGRAM_CERT} is the certificate of {identity.name!r}, not of a program")
+    if not may_be_over and time.time() >= identity.own.ends:
+        raise ConfigError(
+            f"the certificate {directory / PROGRAM_CERT} has ended; where the authority's key is, "
+            f"`davfs cert renew --program {directory} --authority DIR` makes another"
+        )
     return Profile(identity, nodes)
+
+
+def renew_profile(directory: Path, authority: Path | None = None) -> Peer:
+    """Put a new certificate with a new key into a program's folder: signed by a node, to which the old one is shown, or by
+    the authority in a folder. What the new certificate says."""
+    profile = load_profile(directory, may_be_over=authority is not None)
+    key, request = admission.new_request(profile.identity.name)
+    if authority is not None:
+        cert, _ = admission.sign_request(authority, profile.identity.name, "", request)
+    else:
+        client = RpcClient(profile.identity, profile.nodes.__getitem__)
+        try:
+            cert = admission.ask_to_sign(client, profile.nodes, request)["cert"]
+        finally:
+            client.close()
+    try:
+        replace_pair(directory / PROGRAM_CERT, directory / PROGRAM_KEY, cert, key)
+    except OSError as error:
+        raise ConfigError(f"the new certificate cannot be written to {directory}: {error.strerror}") from error
+    return load_profile(directory).identity.own
 
 
 def create_profile(authority: Path, program: str, nodes: Mapping[str, tuple[str, int]], into: Path) -> Path:

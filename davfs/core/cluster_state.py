@@ -13,7 +13,7 @@ from typing import Any
 
 import msgpack
 
-from davfs.core import accounts, grants, locks, membership, replica_set, sessions
+from davfs.core import accounts, certificates, grants, locks, membership, replica_set, sessions
 from davfs.core.errors import (
     AlreadyExists,
     DavfsError,
@@ -84,6 +84,7 @@ class ClusterState:
         self.membership = membership.Membership()
         self.volumes: Mapping[str, VolumeState] = {}
         self.accounts: accounts.Accounts = {}
+        self.certificates = certificates.Certificates()
         self._results: dict[str, Any] = {}
         self._verbs: dict[str, Callable[..., Any]] = {
             name.removeprefix("_do_"): getattr(self, name) for name in dir(self) if name.startswith("_do_")
@@ -133,6 +134,7 @@ class ClusterState:
             "membership": membership.dump(self.membership),
             "volumes": [_dump_volume(volume) for volume in self.volumes.values()],
             "accounts": accounts.dump(self.accounts),
+            "certificates": certificates.dump(self.certificates),
             "results": list(self._results.items()),
         }
         return bytes(msgpack.packb([FORMAT, state], use_bin_type=True))
@@ -146,6 +148,7 @@ class ClusterState:
         self.membership = membership.load(state.get("membership", {}))
         self.volumes = {volume["id"]: _load_volume(volume) for volume in state["volumes"]}
         self.accounts = accounts.load(state.get("accounts", []))
+        self.certificates = certificates.load(state.get("certificates", {}))
         self._results = {request: _load_result(result) for request, result in state["results"]}
 
     def _replace(self, volume: VolumeState) -> None:
@@ -164,8 +167,9 @@ class ClusterState:
         self.membership = membership.register(self.membership, self.nodes, info)
         self.nodes = {**self.nodes, name: info}
 
-    def _do_token_add(self, token_id: str, ttl_s: float) -> None:
-        self.membership = membership.add_token(self.membership, token_id, ttl_s)
+    def _do_token_add(self, token_id: str, ttl_s: float, node: str = "") -> None:
+        """A token that admits one node, or gets a new certificate for the ``node`` that it names."""
+        self.membership = membership.add_token(self.membership, token_id, ttl_s, node, self.nodes)
 
     def _do_token_expire(self, token_id: str) -> None:
         self.membership = membership.drop_token(self.membership, token_id)
@@ -173,6 +177,20 @@ class ClusterState:
     def _do_node_admit(self, token_id: str, node: dict[str, Any]) -> None:
         """Spend a join token for a new node."""
         self.membership = membership.admit(self.membership, self.nodes, token_id, NodeInfo(**node))
+
+    def _do_cert_issue(self, serial: str, name: str, ends: int, token_id: str = "") -> None:
+        """A certificate is signed; with the token that it is signed for, which is spent."""
+        if token_id:
+            self.membership = membership.spend_on(self.membership, token_id, name)
+        self.certificates = certificates.issue(self.certificates, serial, name, ends)
+
+    def _do_cert_see(self, serial: str, name: str, ends: int) -> None:
+        self.certificates = certificates.see(self.certificates, serial, name, ends)
+
+    def _do_cert_revoke(self, what: str) -> list[str]:
+        """Revoke a certificate by its serial number, or all of a name; the serial numbers."""
+        self.certificates, serials = certificates.revoke(self.certificates, what, self.nodes)
+        return serials
 
     def _do_node_leave(self, name: str) -> None:
         """A node that is to be removed gets no new chunks; refused while it keeps a volume's records."""

@@ -100,6 +100,12 @@ class Forbidden(DavfsError):
     status = 403
 
 
+class CertificateRefused(Forbidden):
+    """The certificate was revoked, or has ended."""
+
+    code = "certificate-refused"
+
+
 class PreconditionFailed(DavfsError):
     """A condition of the request does not hold (RFC 9110, 13; RFC 4918, 10.4)."""
 

@@ -23,30 +23,45 @@ MOST_TOKENS = 100
 @dataclass(frozen=True, slots=True)
 class Membership:
     """``tokens``: id -> seconds that it is good for; ``admitted``: nodes that have not started yet; ``removed``: names;
-    ``leaving``: names that get no new chunks; ``renewing``: nodes with a new disk, whose old votes go first."""
+    ``leaving``: names that get no new chunks; ``renewing``: nodes with a new disk, whose old votes go first;
+    ``certifying``: token id -> the node that it gets a new certificate for; such a token admits nobody."""
 
     tokens: Mapping[str, float] = field(default_factory=dict)
     admitted: Mapping[str, NodeInfo] = field(default_factory=dict)
     removed: tuple[str, ...] = ()
     leaving: tuple[str, ...] = ()
     renewing: tuple[str, ...] = ()
+    certifying: Mapping[str, str] = field(default_factory=dict)
 
 
-def add_token(table: Membership, token_id: str, ttl_s: float) -> Membership:
-    """With one more token that admits one node."""
+def add_token(
+    table: Membership, token_id: str, ttl_s: float, node: str = "", nodes: Collection[str] = ()
+) -> Membership:
+    """With one more token that admits one node; or, for a ``node`` among ``nodes``, gets it a new certificate."""
+    if node and node not in nodes and node not in table.admitted:
+        raise NodeNotFound(f"there is no node {node!r}")
     if len(table.tokens) >= MOST_TOKENS:
         raise InvalidInput(f"there are {MOST_TOKENS} unused join tokens; wait until some have expired")
-    return replace(table, tokens={**table.tokens, token_id: ttl_s})
+    certifying = {**table.certifying, token_id: node} if node else table.certifying
+    return replace(table, tokens={**table.tokens, token_id: ttl_s}, certifying=certifying)
 
 
 def drop_token(table: Membership, token_id: str) -> Membership:
     """Without a token: it has expired."""
-    return replace(table, tokens={key: ttl for key, ttl in table.tokens.items() if key != token_id})
+    tokens = {key: ttl for key, ttl in table.tokens.items() if key != token_id}
+    return replace(table, tokens=tokens, certifying={key: node for key, node in table.certifying.items() if key in tokens})
+
+
+def spend_on(table: Membership, token_id: str, name: str) -> Membership:
+    """Spend a token for a node's new certificate; :class:`Forbidden` if it is for another node, or not there (any more)."""
+    if token_id not in table.tokens or table.certifying.get(token_id) != name:
+        raise Forbidden(f"the token was used already, has expired, or is not `davfs node token --renew {name}`'s")
+    return drop_token(table, token_id)
 
 
 def admit(table: Membership, nodes: Mapping[str, NodeInfo], token_id: str, info: NodeInfo) -> Membership:
     """Spend a token for a new node; :class:`Forbidden` if there is no such token (any more)."""
-    if token_id not in table.tokens:
+    if token_id not in table.tokens or token_id in table.certifying:
         raise Forbidden("the join token was used already or has expired; make another with `davfs node token`")
     if info.name in table.removed:
         raise AlreadyExists(f"a node {info.name!r} was removed, and its name is not used again; choose another")
@@ -139,6 +154,7 @@ def dump(table: Membership) -> dict[str, Any]:
         "removed": list(table.removed),
         "leaving": list(table.leaving),
         "renewing": list(table.renewing),
+        "certifying": dict(table.certifying),
     }
 
 
@@ -150,4 +166,5 @@ def load(value: Mapping[str, Any]) -> Membership:
         tuple(value.get("removed", [])),
         tuple(value.get("leaving", [])),
         tuple(value.get("renewing", [])),
+        dict(value.get("certifying", {})),
     )

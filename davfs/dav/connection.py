@@ -225,6 +225,7 @@ class DavConnection(_ConnectionBase):
         super().__init__(server, sock, make_file)
         self.announced = False  # the selector has seen it once
         self.peer = ""
+        self.certificate: dict[str, Any] | None = None
         self._shaken = not hasattr(sock, "do_handshake")
         self._handshake_ends = time.monotonic() + HANDSHAKE_LIMIT
         self.last_request: DavRequest | None = None
@@ -258,7 +259,8 @@ class DavConnection(_ConnectionBase):
         finally:
             self.socket.settimeout(timeout)
         if self.server.peer_name is not None:
-            self.peer = self.server.peer_name(self.socket.getpeercert()) or ""
+            self.certificate = self.socket.getpeercert()
+            self.peer = self.server.peer_name(self.certificate) or ""
             if not self.peer:
                 return False
         self._shaken = True

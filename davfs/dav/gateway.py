@@ -115,4 +115,5 @@ class Gateway:
                 environ[key] = environ.pop("HTTP_" + key)
         if connection.peer:
             environ["davfs.forwarded"] = connection.peer
+            environ["davfs.certificate"] = connection.certificate
         return environ

@@ -42,7 +42,8 @@ class DavServer:
 
     ``ssl_context``: a server-side ``ssl.SSLContext``, or None for plain HTTP. ``peer_name``: for listeners that require
     client certificates, gives the name in one (the dictionary of ``ssl.SSLSocket.getpeercert``); the name then stands
-    in the environment as ``davfs.forwarded``, and a connection without one is closed. ``threads``: how many connections
+    in the environment as ``davfs.forwarded``, the dictionary as ``davfs.certificate``, and a connection without a name is
+    closed. ``threads``: how many connections
     can be in the middle of a request at once; ``working``: how many requests work at once.
     """
 
@@ -72,6 +73,11 @@ class DavServer:
         self._http.prepare()
         self._thread = threading.Thread(target=self._http.serve, name=f"{self._name}-accept", daemon=True)
         self._thread.start()
+
+    def use_tls(self, context: Any) -> None:
+        """Another context for the connections to come: its certificate was renewed. Those that stand keep theirs."""
+        if self._http.ssl_adapter is not None:
+            self._http.ssl_adapter.context = context
 
     def stop(self, drain_s: float = 10.0) -> None:
         """Take no more connections, let requests in progress finish for up to ``drain_s`` seconds, then cut them."""

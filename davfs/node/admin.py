@@ -38,7 +38,8 @@ class Raft(Protocol):
 
 
 class Admin:
-    """The methods over one node's parts. ``new_id`` gives fresh request ids, ``voters`` the names of those who vote."""
+    """The methods over one node's parts. ``new_id`` gives fresh request ids, ``voters`` the names of those who vote;
+    ``certificate`` tells of this node's (``Renewal.status``)."""
 
     def __init__(
         self,
@@ -48,12 +49,14 @@ class Admin:
         create_volume: Callable[[str, VolumePolicy], VolumeInfo],
         new_id: Callable[[], str],
         voters: Callable[[], Sequence[str]] | None = None,
+        certificate: Callable[[], Mapping[str, Any] | None] = lambda: None,
     ) -> None:
         self._config = config
         self._state = state
         self._raft = raft
         self._create_volume = create_volume
         self._new_id = new_id
+        self._certificate = certificate
         self._voters = voters or (lambda: [member.name for member in config.cluster.nodes])
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -82,6 +85,7 @@ class Admin:
             "leader": self._raft.leader,
             "term": self._raft.term,
             "volumes": sorted(volume.name for volume in self._state.volumes.values()),
+            "certificate": self._certificate(),
         }
 
     def meet(self, args: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ it beside the nodes' folders; ``rpc.authority`` names another place), asked by t
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, TypeAlias
@@ -18,6 +19,7 @@ from davfs.node.admin import COMMAND_TIMEOUT, Handler, Raft
 from davfs.node.config import NODE_NAME, NodeConfig, parse_address
 from davfs.rpc import admission
 from davfs.rpc.client import RpcClient
+from davfs.rpc.identity import Peer, peer_of
 
 Wsgi: TypeAlias = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes | memoryview]]
 
@@ -45,15 +47,11 @@ class Admission:
             "node.sign": self._sign,
         }
 
-    def admit_peer(self, peer: str) -> None:
-        """Refuse a node that was removed: its certificate is good for years and for nothing (``RpcServer``)."""
-        if peer in self._state.membership.removed:
-            raise Forbidden(f"{peer} was removed from the cluster; to come back it joins anew, under another name")
-
     # --- methods ----------------------------------------------------------------------------------------------------
 
     def _token(self, _peer: str, args: dict[str, Any], _blob: bytes) -> tuple[Any, bytes]:
-        """A new join token. Its text exists only in the answer: Raft keeps its id."""
+        """A new token, to join or (``renew``) for a new certificate of a node. Its text exists only in the answer: Raft
+        keeps its id."""
         ttl = args.get("ttl")
         if not isinstance(ttl, (int, float)) or not SHORTEST_S <= ttl <= LONGEST_S:
             raise InvalidInput(f"a join token is good for {SHORTEST_S:g} to {LONGEST_S:g} seconds")
@@ -62,9 +60,12 @@ class Admission:
                 f"{self._config.name} does not have the key of the cluster's authority ({self._config.authority}): "
                 "copy the cluster's folder `authority` there, or name its place as rpc.authority"
             )
+        node = args.get("renew") or ""
+        if not isinstance(node, str):
+            raise InvalidInput("renew must be the name of a node")
         token_id = self._new_id()
         text = admission.make_token(self._config.authority, token_id, float(ttl))
-        self._command(self._new_id(), "token_add", token_id, float(ttl))
+        self._command(self._new_id(), "token_add", token_id, float(ttl), node)
         return {"token": text, "ttl": float(ttl), "nodes": self._members()}, b""
 
     def _join(self, peer: str, args: dict[str, Any], _blob: bytes) -> tuple[Any, bytes]:
@@ -79,7 +80,8 @@ class Admission:
         if info.name in [member.name for member in self._config.cluster.nodes]:  # which may not have started yet
             raise AlreadyExists(f"there is a node {info.name!r} already; choose another name")
         self._raft.barrier(COMMAND_TIMEOUT)
-        cert, authority = self._signed(token_id, info.name, host, request)  # told only after the token is spent for it
+        # Told only after the token is spent for it.
+        cert, authority = self._signed(token_id, info.name, host, request)
         request_id = f"join {token_id} {args.get('request_id')}"  # the same when the joiner asks again
         self._command(request_id, "node_admit", token_id, asdict(info))
         cluster = self._config.cluster
@@ -87,6 +89,7 @@ class Admission:
             "id": cluster.id,
             "token_ttl": cluster.token_ttl,
             "session_idle": cluster.session_idle,
+            "certificate_days": cluster.certificate_days,
             "defaults": asdict(cluster.defaults),
             "anonymous": self._config.dav.anonymous,
             "users": [[user.name, user.password] for user in self._config.dav.users],
@@ -101,14 +104,18 @@ class Admission:
             raise InvalidInput("token, name, host and request are wanted")
         if token_id not in self._state.membership.tokens and name not in self._state.membership.admitted:
             raise Forbidden("the join token was used already or has expired; make another with `davfs node token`")
-        cert, authority = admission.sign_request(self._config.authority, name, host, request)
+        cert, authority = admission.sign_request(self._config.authority, name, host, request, self._life)
         return {"cert": cert, "authority": authority}, b""
+
+    @property
+    def _life(self) -> datetime.timedelta:
+        return datetime.timedelta(days=self._config.cluster.certificate_days)
 
     # --- helpers ----------------------------------------------------------------------------------------------------
 
     def _signed(self, token_id: str, name: str, host: str, request: bytes) -> tuple[bytes, bytes]:
         if admission.has_authority(self._config.authority):
-            return admission.sign_request(self._config.authority, name, host, request)
+            return admission.sign_request(self._config.authority, name, host, request, self._life)
         troubles = []
         args = {"token": token_id, "name": name, "host": host, "request": request}
         for node in sorted(self._state.nodes):
@@ -138,13 +145,15 @@ class Admission:
         return value_of(self._raft.submit((request_id, verb, *arguments), COMMAND_TIMEOUT))
 
 
-def members_only(application: Wsgi, admit: Callable[[str], None]) -> Wsgi:
+def members_only(application: Wsgi, admit: Callable[[Peer], None]) -> Wsgi:
     """The application for forwarded requests, without those of a peer that ``admit`` refuses: its connection may be older
-    than its removal."""
+    than its removal, or than the end of its certificate."""
 
     def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes | memoryview]:
         try:
-            admit(str(environ.get("davfs.forwarded", "")))
+            if (peer := peer_of(environ.get("davfs.certificate"))) is None:
+                raise Forbidden("forwarded requests come from nodes")
+            admit(peer)
         except Forbidden:
             start_response("403 Forbidden", [("Content-Length", "0"), ("Connection", "close")])
             return []

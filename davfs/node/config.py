@@ -32,6 +32,9 @@ AUTHORITY = "authority"
 NODE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 """One DNS label: it stands in the node's certificate as a DNS name too."""
 
+SHORTEST_CERTIFICATE = 0.0001
+"""Days that a node's certificate is made for, at least: nine seconds, which is for trying out how they are renewed."""
+
 Address: TypeAlias = tuple[str, int]
 
 
@@ -55,13 +58,14 @@ class Member:
 @dataclass(frozen=True, slots=True)
 class ClusterConfig:
     """What every node must agree on. ``token_ttl`` in seconds; ``defaults``: the policy of new volumes; a session ends
-    ``session_idle`` seconds after its last request."""
+    ``session_idle`` seconds after its last request; a node's certificate is made for ``certificate_days``."""
 
     id: str
     nodes: tuple[Member, ...]
     token_ttl: float = 5.0
     defaults: VolumePolicy = field(default_factory=VolumePolicy)
     session_idle: float = 60.0
+    certificate_days: float = 90.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +220,7 @@ def _cluster(table: Table) -> ClusterConfig:
         table.number("token_ttl", 5.0, low=0.5, high=3600.0),
         defaults,
         table.number("session_idle", 60.0, low=1.0, high=86_400.0),
+        table.number("certificate_days", 90.0, low=SHORTEST_CERTIFICATE, high=3650.0),
     )
     table.done()
     return config
@@ -358,6 +363,7 @@ def cluster_settings(config: NodeConfig) -> dict[str, Any]:
     cluster = config.cluster
     settings: dict[str, Any] = {"version": FORMAT, "cluster.id": cluster.id, "cluster.token_ttl": cluster.token_ttl}
     settings["cluster.session_idle"] = cluster.session_idle
+    settings["cluster.certificate_days"] = cluster.certificate_days
     for item in fields(VolumePolicy):
         settings[f"cluster.defaults.{item.name}"] = getattr(cluster.defaults, item.name)
     if config.joined:

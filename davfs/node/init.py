@@ -6,6 +6,7 @@ that admits nodes and stays at home. Imports config and rpc's certificates only.
 
 from __future__ import annotations
 
+import datetime
 import os
 import random
 import secrets
@@ -67,6 +68,7 @@ class ClusterPlan:
     dav_key: Path | None = None
     dav_tls: bool = False
     dav_names: tuple[str, ...] = ()
+    certificate_days: float = 90.0
 
 
 def create_cluster(directory: Path, plan: ClusterPlan) -> list[Path]:
@@ -86,7 +88,8 @@ def create_cluster(directory: Path, plan: ClusterPlan) -> list[Path]:
     if not (authority / certs.AUTHORITY_CERT).exists():
         certs.create_authority(authority)
     for node, config in zip(plan.nodes, configs, strict=True):
-        certs.issue(authority, node.name, [node.host], config.file.parent / TLS)
+        life = datetime.timedelta(days=plan.certificate_days)
+        certs.issue(authority, node.name, [node.host], config.file.parent / TLS, life)
         if plan.dav_tls:
             certs.issue_public(authority, [node.host, *plan.dav_names], config.file.parent / TLS)
         config.data.mkdir(mode=0o700, exist_ok=True)
@@ -108,7 +111,7 @@ def _node_config(file: Path, node: NodePlan, plan: ClusterPlan, cluster_id: str)
         file,
         node.name,
         file.parent / "data",
-        ClusterConfig(cluster_id, members, plan.token_ttl, plan.defaults),
+        ClusterConfig(cluster_id, members, plan.token_ttl, plan.defaults, certificate_days=plan.certificate_days),
         DavConfig(
             (node.host, node.dav_port),
             anonymous=not plan.users and is_loopback(node.host),

@@ -38,6 +38,7 @@ from davfs.node.account_admin import AccountAdmin
 from davfs.node.addresses import Addresses
 from davfs.node.admin import Admin
 from davfs.node.admission import Admission, members_only
+from davfs.node.certificates import Certificates
 from davfs.node.config import NodeConfig
 from davfs.node.departure import Departure
 from davfs.node.http_api import HttpApi
@@ -45,12 +46,14 @@ from davfs.node.join import Joining
 from davfs.node.looks import Looks
 from davfs.node.past import Past
 from davfs.node.programs import VOLUME_METHODS, Programs
+from davfs.node.renewal import Ended, Renewal, load_own, renew_by_hand
 from davfs.node.usage_admin import UsageAdmin
 from davfs.node.voters import Voters
-from davfs.rpc.certs import NodeIdentity, load_identity, peer_name, public_context
+from davfs.rpc.admission import has_authority
 from davfs.rpc.client import RpcClient
 from davfs.rpc.forward import Forwarder
 from davfs.rpc.frames import HttpFrameNetwork
+from davfs.rpc.identity import NodeIdentity, peer_name, peer_of, public_context
 from davfs.rpc.server import RpcServer
 from davfs.storage.age_clock import NAME, AgeClock
 from davfs.storage.chunk_store import DiskChunkStore
@@ -114,9 +117,14 @@ class Node:
         self.gateway = Gateway(self.site, self.replicas, self.runtime)
         self.service = Service(self.site, self.replicas)
         self.runtime.handlers = self.service.handlers
+        self.certificates = Certificates(config, self.state, self.raft, self.site.request_id)
+        self._identity.refuses = self.certificates.refuses
+        self.renewal = Renewal(
+            config, self._identity, self.state, self.client, self.certificates, lambda: self.raft.leader is not None
+        )
         self.admin = Admin(
             config, self.state, self.raft, self.gateway.create_volume, self.site.request_id,
-            lambda: self.raft.members.voters,
+            lambda: self.raft.members.voters, self.renewal.status,
         )  # fmt: skip
         self.looks = Looks(self.site, self.replicas, self.gateway)
         stack.callback(self.looks.stop)
@@ -131,8 +139,8 @@ class Node:
         handlers = self._handlers()
         self.rpc = RpcServer(
             *config.rpc.listen, self._identity, handlers, network.deliver, config.limits.rpc_threads,
-            api=HttpApi(handlers, self.state), for_programs=[*VOLUME_METHODS, *self.programs.handlers()],
-            for_joiners=["node.join"], admit=self.admission.admit_peer,
+            api=HttpApi(handlers, self.state), for_programs=[*VOLUME_METHODS, *self.programs.handlers(), "node.renew"],
+            for_joiners=["node.join", "node.renew"], admit=self.certificates.admit_peer,
         )  # fmt: skip
         limits = config.limits
         self.scrub = Scrub(self.site, self.replicas, limits.scrub_hours * 3600.0, limits.scrub_mib_per_s * MIB)
@@ -164,16 +172,19 @@ class Node:
         return name == self.config.name or (self.client.up(name) and name in self.raft.connected_peers)
 
     def _peer(self, certificate: dict[str, Any] | None) -> str | None:
-        """The name of the node that connects, None for one that was removed."""
-        name = peer_name(certificate)
-        return None if name in self.state.membership.removed else name
+        """The name of the node that connects, None for one that may not."""
+        peer = peer_of(certificate)
+        return None if peer is None or self.certificates.gone(peer) else peer_name(certificate)
 
     def _load_identity(self) -> NodeIdentity:
-        files = self.config.rpc
-        identity = load_identity(files.ca, files.cert, files.key)
-        if identity.name != self.config.name:
-            raise ConfigError(f"{files.cert} is the certificate of {identity.name!r}, not of {self.config.name!r}")
-        return identity
+        """The node's own; one that has ended is renewed if the authority's key is on this machine."""
+        try:
+            return load_own(self.config)
+        except Ended:
+            if not has_authority(self.config.authority):
+                raise
+        log.warning("the certificate had ended: renewed with the key in %s", self.config.authority)
+        return renew_by_hand(self.config, self.config.authority)
 
     def _handlers(self) -> dict[str, Any]:
         def of(method: str) -> Any:
@@ -182,6 +193,7 @@ class Node:
         own = {
             **self.admin.handlers(), **self.usage.handlers(), **self.accounts.handlers(), **self.programs.handlers(),
             **self.admission.handlers(), **self.departure.handlers(), **self.past.handlers(), **self.looks.handlers(),
+            **self.certificates.handlers(), **self.renewal.handlers(),
         }  # fmt: skip
         return {method: of(method) for method in self.service.handlers} | own
 
@@ -207,8 +219,9 @@ class Node:
         runtime.start(self.gateway.keep_tokens(), "tokens")
         runtime.start(self.voters.run(fail), "voters")
         runtime.start(self.looks.keep(), "looks")
-        for ended in (self.scrub.stop, self.fetcher.stop, self.expiry.stop, self.joining.stop, self.voters.stop):
-            self._stack.callback(ended)
+        runtime.start(self.renewal.run(fail), "certificates")
+        for task in (self.scrub, self.fetcher, self.expiry, self.joining, self.voters, self.renewal):
+            self._stack.callback(task.stop)
         # Last to open and first to close: no request may find a part missing.
         self._start_dav()
         log.info("serving %s", self.config.member.dav)
@@ -230,19 +243,24 @@ class Node:
             accounts,
         )
         limits = config.limits
-        public_tls = public_context(config.dav.cert, config.dav.key) if config.dav.cert and config.dav.key else None
         forwarded = DavServer(
-            *config.forward.listen, members_only(application, self.admission.admit_peer), self._identity.server,
+            *config.forward.listen, members_only(application, self.certificates.admit_peer), self._identity.server,
             threads=limits.forward_threads, working=limits.working_requests, peer_name=self._peer, name="forward",
         )  # fmt: skip
         public = DavServer(
-            *config.dav.listen, application, public_tls, threads=limits.dav_threads, working=limits.working_requests
+            *config.dav.listen, application, self._public_tls(), threads=limits.dav_threads, working=limits.working_requests
         )
+        self.renewal.changed.append(lambda: forwarded.use_tls(self._identity.server))
+        self.renewal.public_changed = lambda: public.use_tls(self._public_tls())
         servers: list[DavServer] = []
         self._stack.callback(self._stop_dav, servers)
         for server in (forwarded, public):
             server.start()
             servers.append(server)
+
+    def _public_tls(self) -> Any:
+        dav = self.config.dav
+        return public_context(dav.cert, dav.key) if dav.cert and dav.key else None
 
     def _stop_dav(self, servers: Sequence[DavServer]) -> None:
         """Take no more requests and free the volumes, without keeping the other nodes waiting for a slow client: an upload

@@ -115,6 +115,7 @@ def _config(file: Path, plan: Newcomer, member: Member, answer: Any) -> NodeConf
             settings["token_ttl"],
             VolumePolicy(**settings["defaults"]),
             settings["session_idle"],
+            settings["certificate_days"],
         ),
         DavConfig(
             (host, plan.dav_port),

@@ -51,6 +51,7 @@ def render(config: NodeConfig) -> str:
         _line("id", config.cluster.id),
         _line("token_ttl", config.cluster.token_ttl),
         _line("session_idle", config.cluster.session_idle),
+        _line("certificate_days", config.cluster.certificate_days),
         "",
         "[cluster.defaults]  # the policy of new volumes",
         *(_line(item.name, getattr(config.cluster.defaults, item.name)) for item in fields(VolumePolicy)),

@@ -3,7 +3,7 @@
 A join token holds a key and a certificate of the cluster's authority for it, good for hours and for one request
 (``core.grants.JOINER``), with the authority's certificate: so a new node speaks mutual TLS from its first byte on, it knows
 whom it speaks to, and no listener has to let anybody in who shows no certificate. Whoever has a token's text can let one
-machine in. Knows no methods.
+machine in. Knows one method, that which signs.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import base64
 import datetime
 import socket
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgpack
 from cryptography import x509
@@ -21,14 +23,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from davfs.core.errors import ConfigError, InvalidInput, Unreachable
-from davfs.core.grants import JOINER
+from davfs.core.errors import ConfigError, InvalidInput, Unavailable, Unreachable
+from davfs.core.grants import JOINER, is_program
 from davfs.rpc import certs
-from davfs.rpc.certs import NodeIdentity
+from davfs.rpc.client import RpcClient
+from davfs.rpc.identity import NodeIdentity, load_identity, peer_name
 from davfs.rpc.pool import describe
 
 FORMAT = 1
 PREFIX = "davfs-join-"
+SIGN_TIMEOUT = 5.0
 
 _DER = serialization.Encoding.DER
 _PEM = serialization.Encoding.PEM
@@ -49,7 +53,7 @@ class JoinToken:
             files = [folder / "ca.pem", folder / "join.pem", folder / "join.key"]
             for file, data in zip(files, (self.authority, self.cert, self.key), strict=True):
                 certs.write_private(file, data)
-            return certs.load_identity(*files)
+            return load_identity(*files)
 
 
 def make_token(authority: Path, token_id: str, ttl_s: float) -> str:
@@ -86,7 +90,7 @@ def who_is_at(identity: NodeIdentity, host: str, port: int, limit: float = 5.0) 
         with socket.create_connection((host, port), timeout=limit) as plain:
             here = str(plain.getsockname()[0])
             with context.wrap_socket(plain) as tls:
-                name = certs.peer_name(tls.getpeercert())
+                name = peer_name(tls.getpeercert())
     except (OSError, ValueError) as error:
         raise Unreachable(f"no node of the token's cluster answers at {host}:{port}: {describe(error)}") from error
     finally:
@@ -104,8 +108,11 @@ def new_request(name: str) -> tuple[bytes, bytes]:
     return certs.key_bytes(key), request.public_bytes(_PEM)
 
 
-def sign_request(authority: Path, name: str, host: str, request: bytes) -> tuple[bytes, bytes]:
-    """(a node's certificate for the request's key, the authority's certificate), PEM. The name is ours, not the request's."""
+def sign_request(
+    authority: Path, name: str, host: str, request: bytes, life: datetime.timedelta = certs.NODE_LIFE
+) -> tuple[bytes, bytes]:
+    """(a certificate for the request's key, the authority's certificate), PEM. The name is ours, not the request's: a
+    node's, then ``host`` is what the others reach it under; or a program's."""
     try:
         wanted = x509.load_pem_x509_csr(request)
         key = wanted.public_key()
@@ -113,9 +120,23 @@ def sign_request(authority: Path, name: str, host: str, request: bytes) -> tuple
         raise InvalidInput(f"the request for a certificate is not readable: {error}") from error
     if not wanted.is_signature_valid or not isinstance(key, ec.EllipticCurvePublicKey):
         raise InvalidInput("the request for a certificate is not signed by an elliptic-curve key of its own")
-    good_for = datetime.timedelta(days=365 * certs.NODE_YEARS)
-    cert, ca = certs.sign(authority, name, certs.node_names(name, [host]), certs.NODE_PURPOSES, good_for, key)
+    if is_program(name):
+        cert, ca = certs.sign(authority, name, certs.program_names(name), certs.PROGRAM_PURPOSES, certs.PROGRAM_LIFE, key)
+    else:
+        cert, ca = certs.sign(authority, name, certs.node_names(name, [host]), certs.NODE_PURPOSES, life, key)
     return cert.public_bytes(_PEM), ca.public_bytes(_PEM)
+
+
+def ask_to_sign(client: RpcClient, nodes: Iterable[str], request: bytes) -> Any:
+    """The answer of the first node that signs; :class:`Unavailable` with what each of them said. A refusal is an answer."""
+    troubles = []
+    for node in nodes:
+        try:
+            answer, _ = client.call(node, "node.renew", {"request": request}, timeout=SIGN_TIMEOUT)
+            return answer
+        except Unavailable as error:
+            troubles.append(f"{node}: {error.message}")
+    raise Unavailable("no node could sign a certificate. " + "; ".join(troubles))
 
 
 def has_authority(folder: Path) -> bool:
@@ -130,4 +151,4 @@ def write_identity(folder: Path, authority: bytes, cert: bytes, key: bytes) -> N
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name, data in ((certs.NODE_KEY, key), (certs.NODE_CERT, cert), (certs.AUTHORITY_CERT, authority)):
         certs.write_private(folder / name, data)
-    certs.load_identity(folder / certs.AUTHORITY_CERT, folder / certs.NODE_CERT, folder / certs.NODE_KEY)
+    load_identity(folder / certs.AUTHORITY_CERT, folder / certs.NODE_CERT, folder / certs.NODE_KEY)

@@ -1,9 +1,8 @@
-"""The cluster's certificate authority and the TLS contexts of a node or program.
+"""The cluster's certificate authority, and what it signs: certificates of nodes, programs and https listeners.
 
-One authority per cluster signs one certificate per node; the certificate's common name *is* the node's name on the
-wire. Both ends of every node-to-node connection must show one (TLS 1.3, mutual). A program's certificate has a common
-name that no node can have, serves no connection, and counts only where programs are expected (:func:`caller_name`).
-Imports neither sockets nor HTTP.
+One authority per cluster; a certificate's common name *is* the node's name on the wire. A program's certificate has a
+common name that no node can have and serves no connection. What is done with certificates is in ``identity.py``. Nothing
+is signed for longer than the authority itself lives. Imports neither sockets nor HTTP.
 """
 
 from __future__ import annotations
@@ -12,11 +11,8 @@ import datetime
 import ipaddress
 import os
 import re
-import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -24,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from davfs.core.errors import ConfigError
-from davfs.core.grants import PROGRAM, is_joiner, is_program
+from davfs.core.grants import PROGRAM
 
 AUTHORITY_CERT = "ca.pem"
 AUTHORITY_KEY = "ca.key"
@@ -35,24 +31,17 @@ PROGRAM_KEY = "program.key"
 PUBLIC_CERT = "dav.pem"
 PUBLIC_KEY = "dav.key"
 
-AUTHORITY_YEARS = 30
-PROGRAM_YEARS = 2
+YEAR = datetime.timedelta(days=365)
+AUTHORITY_LIFE = 30 * YEAR
+PROGRAM_LIFE = YEAR
 PUBLIC_YEARS = 2  # macOS and iOS believe no server's certificate that is made for more than 825 days
-NODE_YEARS = 10  # nothing renews certificates by itself yet, and a cluster may have been off for years
+NODE_LIFE = datetime.timedelta(days=90)  # unless the cluster's settings say otherwise; nodes renew theirs by themselves
 BACKDATE = datetime.timedelta(days=1)  # clocks of the nodes may differ
 
 NODE_PURPOSES = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
+PROGRAM_PURPOSES = (ExtendedKeyUsageOID.CLIENT_AUTH,)
 
 _NODE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # one DNS label: it stands in the SAN as a DNS name
-
-
-@dataclass(frozen=True, slots=True)
-class NodeIdentity:
-    """A node's (or program's) name and its two TLS contexts: as a server and as a client of other nodes."""
-
-    name: str
-    server: ssl.SSLContext
-    client: ssl.SSLContext
 
 
 def create_authority(directory: Path) -> Path:
@@ -67,7 +56,7 @@ def create_authority(directory: Path) -> Path:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "davfs cluster authority")])
     cert = (
-        _builder(name, name, key.public_key(), datetime.timedelta(days=365 * AUTHORITY_YEARS))
+        _builder(name, name, key.public_key(), AUTHORITY_LIFE)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_key_usage(sign_certificates=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -78,7 +67,13 @@ def create_authority(directory: Path) -> Path:
     return cert_path
 
 
-def issue(directory: Path, node_name: str, hosts: Sequence[str], into: Path | None = None) -> tuple[Path, Path]:
+def issue(
+    directory: Path,
+    node_name: str,
+    hosts: Sequence[str],
+    into: Path | None = None,
+    life: datetime.timedelta = NODE_LIFE,
+) -> tuple[Path, Path]:
     """Sign a certificate for a node with the authority in ``directory``.
 
     Its common name is ``node_name``; its alternative names are the node's name, ``hosts`` and 127.0.0.1. Writes
@@ -89,7 +84,7 @@ def issue(directory: Path, node_name: str, hosts: Sequence[str], into: Path | No
         raise ConfigError(f"{node_name!r} is no node name: use a-z, 0-9 and '-', at most 63 characters")
     names, purposes = node_names(node_name, hosts), NODE_PURPOSES
     target = into if into is not None else directory / node_name
-    return _sign(directory, node_name, names, purposes, NODE_YEARS, target / NODE_CERT, target / NODE_KEY)
+    return _sign(directory, node_name, names, purposes, life, target / NODE_CERT, target / NODE_KEY)
 
 
 def node_names(node_name: str, hosts: Sequence[str]) -> x509.SubjectAlternativeName:
@@ -109,9 +104,13 @@ def issue_program(directory: Path, program: str, into: Path) -> tuple[Path, Path
     if (into / PROGRAM_CERT).exists():
         raise ConfigError(f"{into} holds a program's certificate already; choose another folder")
     name = PROGRAM + program
-    names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(name)])
-    purposes = [ExtendedKeyUsageOID.CLIENT_AUTH]
-    return _sign(directory, name, names, purposes, PROGRAM_YEARS, into / PROGRAM_CERT, into / PROGRAM_KEY)
+    names, purposes = program_names(name), PROGRAM_PURPOSES
+    return _sign(directory, name, names, purposes, PROGRAM_LIFE, into / PROGRAM_CERT, into / PROGRAM_KEY)
+
+
+def program_names(name: str) -> x509.SubjectAlternativeName:
+    """The alternative names of the certificate of a program (``program:NAME``)."""
+    return x509.SubjectAlternativeName([x509.UniformResourceIdentifier(name)])
 
 
 def issue_public(directory: Path, hosts: Sequence[str], into: Path) -> tuple[Path, Path]:
@@ -122,7 +121,7 @@ def issue_public(directory: Path, hosts: Sequence[str], into: Path) -> tuple[Pat
     """
     names = x509.SubjectAlternativeName(_alternative_names(hosts))
     purposes = [ExtendedKeyUsageOID.SERVER_AUTH]
-    return _sign(directory, "davfs WebDAV", names, purposes, PUBLIC_YEARS, into / PUBLIC_CERT, into / PUBLIC_KEY)
+    return _sign(directory, "davfs WebDAV", names, purposes, PUBLIC_YEARS * YEAR, into / PUBLIC_CERT, into / PUBLIC_KEY)
 
 
 def hosts_of(cert: Path) -> list[str]:
@@ -140,13 +139,13 @@ def _sign(
     name: str,
     names: x509.SubjectAlternativeName,
     purposes: Sequence[x509.ObjectIdentifier],
-    years: int,
+    life: datetime.timedelta,
     cert_file: Path,
     key_file: Path,
 ) -> tuple[Path, Path]:
     """Make a key, sign a certificate for it, and write both with a copy of the authority's certificate beside them."""
     key = ec.generate_private_key(ec.SECP256R1())
-    cert, authority = sign(directory, name, names, purposes, datetime.timedelta(days=365 * years), key.public_key())
+    cert, authority = sign(directory, name, names, purposes, life, key.public_key())
     target = cert_file.parent
     target.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_private(key_file, key_bytes(key))
@@ -173,8 +172,13 @@ def sign(
     if not isinstance(authority_key, ec.EllipticCurvePrivateKey):
         raise ConfigError(f"{directory / AUTHORITY_KEY} is no elliptic-curve key")
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    left = authority.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
+    if left <= datetime.timedelta(0):
+        raise ConfigError(
+            f"the certificate authority in {directory} has ended; docs/OPERATIONS.md says how another takes its place"
+        )
     cert = (
-        _builder(subject, authority.subject, key, good_for)
+        _builder(subject, authority.subject, key, min(good_for, left))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(sign_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
@@ -184,74 +188,6 @@ def sign(
         .sign(authority_key, hashes.SHA256())
     )
     return cert, authority
-
-
-def load_identity(authority: Path, cert: Path, key: Path) -> NodeIdentity:
-    """The identity that a node's or program's files give; :class:`ConfigError` names the file that is wrong."""
-    try:
-        name = _common_name(x509.load_pem_x509_certificate(cert.read_bytes()))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read the certificate {cert}: {error}") from error
-    return NodeIdentity(name, server_context(authority, cert, key), client_context(authority, cert, key))
-
-
-def server_context(authority: Path, cert: Path, key: Path) -> ssl.SSLContext:
-    """TLS 1.3 for listeners: only peers with a certificate of the cluster's authority finish the handshake."""
-    context = _context(ssl.PROTOCOL_TLS_SERVER, authority, cert, key)
-    # Session tickets would arrive unasked: a client could no longer read "readable" as "closed or answered".
-    context.num_tickets = 0
-    return context
-
-
-def client_context(authority: Path, cert: Path, key: Path) -> ssl.SSLContext:
-    """TLS 1.3 for connections to other nodes; wrap with ``server_hostname`` = the name of the node that is wanted."""
-    context = _context(ssl.PROTOCOL_TLS_CLIENT, authority, cert, key)
-    context.check_hostname = True
-    return context
-
-
-def public_context(cert: Path, key: Path) -> ssl.SSLContext:
-    """TLS for the listener that people's clients reach: the server's own certificate, none asked of clients."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(cert, key)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"cannot use the certificate {cert} with the key {key}: {error}") from error
-    return context
-
-
-def peer_name(certificate: dict[str, Any] | None) -> str | None:
-    """The node's name in a verified certificate (as ``SSLSocket.getpeercert()`` gives it); None without one.
-
-    None for a program's or a joiner's too: whoever asks with this function takes every peer with a name for a node.
-    """
-    name = caller_name(certificate)
-    return None if name is None or is_program(name) or is_joiner(name) else name
-
-
-def caller_name(certificate: dict[str, Any] | None) -> str | None:
-    """The name of a node or program (``program:NAME``) in a verified certificate, None without one."""
-    for part in (certificate or {}).get("subject", ()):
-        for key, value in part:
-            if key == "commonName":
-                return str(value)
-    return None
-
-
-def _context(protocol: int, authority: Path, cert: Path, key: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(protocol)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.verify_flags |= ssl.VERIFY_X509_STRICT
-    try:
-        context.load_verify_locations(cafile=str(authority))
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"cannot read the cluster's authority {authority}: {error}") from error
-    try:
-        context.load_cert_chain(str(cert), str(key))
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"cannot use the certificate {cert} with the key {key}: {error}") from error
-    return context
 
 
 def _builder(
@@ -291,13 +227,6 @@ def _alternative_names(hosts: Sequence[str]) -> list[x509.GeneralName]:
         except ValueError:
             names.append(x509.DNSName(host))
     return names
-
-
-def _common_name(cert: x509.Certificate) -> str:
-    values = cert.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    if len(values) != 1:
-        raise ValueError("it has no common name")
-    return str(values[0].value)
 
 
 def key_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:

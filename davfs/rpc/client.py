@@ -12,7 +12,7 @@ from typing import Any
 
 from davfs.core.errors import CallTimeout, DavfsError, Unreachable
 from davfs.rpc import codec, http1
-from davfs.rpc.certs import NodeIdentity
+from davfs.rpc.identity import NodeIdentity
 from davfs.rpc.pool import ConnectionPool, Resolve, describe, refused_by_tls
 
 IDLE_LIMIT = 30.0  # seconds that an idle connection is kept; shorter than servers keep theirs

@@ -13,8 +13,8 @@ from typing import TypeAlias
 
 from davfs.core.errors import DavfsError, IncompleteBody, OutcomeUnknown, Unavailable, Unreachable
 from davfs.rpc import http1
-from davfs.rpc.certs import NodeIdentity
 from davfs.rpc.http1 import BLOCK, ChunkedReader, Stream
+from davfs.rpc.identity import NodeIdentity
 from davfs.rpc.pool import ConnectionPool, Resolve, describe
 
 SMALL_BODY = 64 * 1024  # bytes of a body that is sent without waiting for 100 Continue

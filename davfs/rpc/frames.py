@@ -13,9 +13,9 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from davfs.core.errors import DavfsError
-from davfs.rpc.certs import NodeIdentity
 from davfs.rpc.frame_stream import FRAME_LIMIT, FRAMES_PATH, pack_frames
 from davfs.rpc.http1 import Stream
+from davfs.rpc.identity import NodeIdentity
 from davfs.rpc.pool import Resolve, describe, dial, resolved
 
 QUEUE_FRAMES = 4096  # frames that wait for a peer; more are dropped
@@ -156,7 +156,7 @@ class _Sender:
     def _write(self, frames: list[bytes]) -> None:
         # The peer never speaks on this connection: readable means that it closed it. Found out before a byte is
         # handed over, so these frames may still go by a new one.
-        if self._stream is not None and self._stream.readable():
+        if self._stream is not None and (self._stream.readable() or not self._stream.fit()):
             self._hang_up()
         if self._stream is None:
             self._connect()

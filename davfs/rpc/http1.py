@@ -47,6 +47,7 @@ class Stream:
         self.deadline: float | None = None
         self.watch: Callable[[], None] | None = None
         self.last_used = 0.0
+        self.fit: Callable[[], bool] = lambda: True  # whether it may go on being used: both certificates are still good
         self._buffer = bytearray(HEAD_LIMIT)
         self._view = memoryview(self._buffer)
         self._start = 0

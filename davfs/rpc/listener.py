@@ -18,7 +18,7 @@ from cheroot.makefile import MakeFile
 from cheroot.server import HTTPConnection
 from cheroot.ssl import Adapter
 
-from davfs.rpc.certs import NodeIdentity, caller_name
+from davfs.rpc.identity import NodeIdentity, Peer, peer_of
 
 HANDSHAKE_LIMIT = 5.0  # seconds from the first bytes of a connection to the end of its handshake
 
@@ -29,7 +29,7 @@ class NodeTlsAdapter(Adapter):
     """cheroot's TLS seam: wraps accepted sockets without a handshake. Use with a :class:`NodeConnection` class."""
 
     def __init__(self, identity: NodeIdentity) -> None:
-        self.context = identity.server
+        self._identity = identity
 
     def bind(self, sock: socket.socket) -> socket.socket:
         """Prepare the listening socket: a restarted node takes its port back at once."""
@@ -41,7 +41,7 @@ class NodeTlsAdapter(Adapter):
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            return self.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False), {}
+            return self._identity.server.wrap_socket(sock, server_side=True, do_handshake_on_connect=False), {}
         except (OSError, ValueError) as error:  # it is gone already
             raise FatalSSLAlert(str(error)) from error
 
@@ -55,11 +55,13 @@ class NodeTlsAdapter(Adapter):
 
 
 class NodeConnection(HTTPConnection):
-    """A cheroot connection that shakes hands bit by bit. ``peer``: the node's or program's name once that is done."""
+    """A cheroot connection that shakes hands bit by bit. ``peer``: the node's or program's name once that is done, and
+    ``certificate`` all that its certificate says."""
 
     def __init__(self, server: Any, sock: Any, makefile: Any = MakeFile) -> None:
         super().__init__(server, sock, makefile)
         self.peer: str | None = None
+        self.certificate: Peer | None = None
         self._handshake_ends = time.monotonic() + HANDSHAKE_LIMIT
 
     def shake_hands(self) -> tuple[str | None, bool]:
@@ -67,14 +69,14 @@ class NodeConnection(HTTPConnection):
         self.socket.settimeout(0)
         try:
             self.socket.do_handshake()
-            name = caller_name(self.socket.getpeercert())
+            self.certificate = peer_of(self.socket.getpeercert())
         except ssl.SSLWantReadError:
             return None, time.monotonic() < self._handshake_ends
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             log.info("refused a connection from %s: %s", getattr(self, "remote_addr", "?"), error)
             return None, False
         self.socket.settimeout(self.server.timeout)
-        if not name:
+        if self.certificate is None:
             return None, False
-        self.peer = name
-        return name, True
+        self.peer = self.certificate.name
+        return self.peer, True

@@ -13,20 +13,22 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from davfs.core.errors import DavfsError, Unreachable
-from davfs.rpc.certs import NodeIdentity, peer_name
 from davfs.rpc.http1 import Stream
+from davfs.rpc.identity import NodeIdentity, peer_name, peer_of
 
 Resolve: TypeAlias = Callable[[str], tuple[str, int]]
 
 CONNECT_LIMIT = 2.0  # seconds for TCP and TLS to stand
 FAIL_FAST = 0.2  # seconds after a failed connect in which no other is tried
 PROBE_WAIT = 0.1  # seconds that others wait for the first try after that: a node that is back takes it at once
+_ENDED = 10  # OpenSSL's X509_V_ERR_CERT_HAS_EXPIRED
 SILENCE_LIMIT_MS = 10_000  # unacknowledged data older than this ends a connection (a machine that lost its power)
 
 
 def dial(identity: NodeIdentity, node: str, address: tuple[str, int], limit: float) -> Stream:
     """Connect to ``node`` within ``limit`` seconds; :class:`Unreachable` says why it did not work."""
     ends = time.monotonic() + limit
+    generation = identity.generation
     sock: socket.socket | None = None
     try:
         sock = socket.create_connection(address, timeout=limit)
@@ -38,11 +40,19 @@ def dial(identity: NodeIdentity, node: str, address: tuple[str, int], limit: flo
         sock.settimeout(max(ends - time.monotonic(), 0.001))
         tls = identity.client.wrap_socket(sock, server_hostname=node)
         # Its alternative names hold host names too, and another node's host may be called like this node.
-        name = peer_name(tls.getpeercert())
-        if name != node:
+        certificate = tls.getpeercert()
+        peer, name = peer_of(certificate), peer_name(certificate)
+        if name != node or peer is None:
             tls.close()
             raise Unreachable(f"at {_text(address)} answers {name}, not {node}", node=node)
-        return Stream(tls)
+        if identity.refuses(peer):
+            tls.close()
+            raise Unreachable(f"at {_text(address)} answers {node} with a certificate that was revoked", node=node)
+        stream = Stream(tls)
+        stream.fit = lambda: (
+            identity.generation == generation and time.time() < peer.ends and not identity.refuses(peer)
+        )
+        return stream
     except (OSError, ValueError) as error:
         if sock is not None:
             sock.close()
@@ -51,7 +61,11 @@ def dial(identity: NodeIdentity, node: str, address: tuple[str, int], limit: flo
 
 def describe(error: Exception) -> str:
     """An error of the network in few words."""
+    if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code == _ENDED:
+        return f"its certificate has ended, or the clocks differ by a day (TLS: {error.reason})"
     if isinstance(error, ssl.SSLError):
+        if "CERTIFICATE_EXPIRED" in (error.reason or ""):
+            return f"the certificate shown to it has ended, or the clocks differ by a day (TLS: {error.reason})"
         return f"TLS: {error.reason or error}"
     if isinstance(error, TimeoutError):
         return "no answer in time"
@@ -99,7 +113,7 @@ class ConnectionPool:
             if stream is None:
                 break
             # Nothing is under way on an idle connection: readable means that it was closed.
-            if time.monotonic() - stream.last_used < self._idle_limit and not stream.readable():
+            if time.monotonic() - stream.last_used < self._idle_limit and not stream.readable() and stream.fit():
                 return stream, True
             stream.close()
         if fresh:

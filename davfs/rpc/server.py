@@ -22,8 +22,8 @@ from davfs.core.errors import DavfsError, Forbidden, InvalidInput
 from davfs.core.grants import is_joiner, is_program
 from davfs.rpc import codec, http1
 from davfs.rpc.api import API_PATH, Api, ApiAnswer, ApiRequest
-from davfs.rpc.certs import NodeIdentity
 from davfs.rpc.frame_stream import FRAMES_PATH, read_frames
+from davfs.rpc.identity import NodeIdentity, Peer
 from davfs.rpc.listener import NodeConnection, NodeTlsAdapter
 
 RPC_PATH = "/rpc/v1/"
@@ -58,7 +58,8 @@ class RpcServer:
     :class:`DavfsError` travels to the caller as it is, anything else is logged and arrives as code ``internal``.
     ``receive_frame``: (peer's name, frame), one thread per peer. Port 0 takes a free one: see :attr:`port`.
     ``api`` answers ``/v1/``; ``for_programs``, ``for_joiners``: the methods that a program's, or a join token's,
-    certificate may call. ``admit`` raises :class:`Forbidden` for a peer whose certificate is good and who may not come in.
+    certificate may call. ``admit`` raises :class:`Forbidden` for a peer whose certificate is good and who may not come in;
+    it is asked for each request and each frame.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class RpcServer:
         api: Api | None = None,
         for_programs: Collection[str] = (),
         for_joiners: Collection[str] = (),
-        admit: Callable[[str], None] = lambda peer: None,
+        admit: Callable[[Peer], None] = lambda peer: None,
     ) -> None:
         self.handlers = handlers
         self.api = api
@@ -245,7 +246,7 @@ class _Connection(NodeConnection):
         self.stream.deadline = time.monotonic() + REQUEST_LIMIT
         method, target, fields = http1.parse_request_head(self.stream.read_head())
         try:
-            self.server.rpc.admit(peer)  # each time: who is removed may have a connection open
+            self._admit()
         except Forbidden as error:
             raise Refused(error.status, error) from error
         if is_joiner(peer) and not target.startswith(RPC_PATH):
@@ -263,6 +264,11 @@ class _Connection(NodeConnection):
         args, blob = self._read_call(fields)
         self._answer(peer, target[len(RPC_PATH) :], args, blob)
         return fields.get("connection", "").lower() != "close"
+
+    def _admit(self) -> None:
+        """Each time: who is removed, or whose certificate is revoked, may have a connection open."""
+        if self.certificate is not None:
+            self.server.rpc.admit(self.certificate)
 
     def _read_call(self, fields: dict[str, str]) -> tuple[dict[str, Any], bytes]:
         size = http1.content_length(fields.get("content-length"))
@@ -362,9 +368,15 @@ class _Connection(NodeConnection):
         self._frames_thread.start()
 
     def _read_frames(self, peer: str, receive: FrameReceiver) -> None:
+        def admitted(frame: bytes) -> None:
+            self._admit()
+            receive(peer, frame)
+
         try:
             self.stream.deadline = None
-            read_frames(self.stream, lambda frame: receive(peer, frame))
+            read_frames(self.stream, admitted)
+        except Forbidden as error:
+            log.info("no more frames of %s are taken: %s", peer, error)
         except (http1.ProtocolError, OSError, ValueError) as error:
             log.info("the frames of %s ended: %s", peer, error)
         except Exception:  # the receiver's bug ends this stream, not the process

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from davfs.rpc.certs import create_authority, issue, load_identity
+from davfs.rpc.certs import create_authority, issue
 from davfs.rpc.frames import HttpFrameNetwork
+from davfs.rpc.identity import load_identity
 from davfs.rpc.server import RpcServer
 
 

@@ -20,8 +20,8 @@ from typing import Any
 from compat.client import PROPFIND_NAMES, DavClient
 from davfs.core.errors import DavfsError
 from davfs.node.config import load_config
-from davfs.rpc.certs import load_identity
 from davfs.rpc.client import RpcClient
+from davfs.rpc.identity import load_identity
 from tests.support.cluster import DevCluster
 
 TTL = 5.0  # seconds, of the drives here: the default

@@ -19,7 +19,7 @@ from davfs.node.admin import Admin
 from davfs.node.config import cluster_settings, load_config
 from davfs.node.init import ClusterPlan, NodePlan, create_cluster, free_ports
 from davfs.node.usage_admin import UsageAdmin
-from davfs.rpc.certs import load_identity
+from davfs.rpc.identity import load_identity
 from davfs.rpc.server import RpcServer
 
 

@@ -19,7 +19,7 @@ from davfs.core.passwords import verify_password
 from davfs.node.account_admin import AccountAdmin
 from davfs.node.config import load_config
 from davfs.node.init import ClusterPlan, NodePlan, create_cluster, free_ports
-from davfs.rpc.certs import load_identity
+from davfs.rpc.identity import load_identity
 from davfs.rpc.server import RpcServer
 
 

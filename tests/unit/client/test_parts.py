@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +12,11 @@ import pytest
 
 from davfs.client.bearer import KeptChunks
 from davfs.client.link import Link
-from davfs.client.profile import PROFILE, create_profile, load_profile
+from davfs.client.profile import PROFILE, create_profile, load_profile, renew_profile
 from davfs.core.chunking import digest_of
 from davfs.core.errors import ConfigError, DavfsError, TokenRefused, Unavailable, UnknownFormat
 from davfs.rpc import certs
+from davfs.rpc.identity import load_identity
 from davfs.rpc.server import RpcServer
 
 
@@ -36,6 +38,18 @@ def test_a_folder_is_read_as_it_was_written(folder: Path) -> None:
     assert profile.identity.name == "program:backup"
     assert profile.nodes == {"node-1": ("127.0.0.1", 1), "node-2": ("::1", 2)}
     assert (folder / PROFILE).stat().st_mode & 0o077 == 0
+
+
+def test_an_ended_certificate_says_what_to_do(
+    authority: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(certs, "PROGRAM_LIFE", datetime.timedelta(seconds=-1))
+    create_profile(authority, "backup", {"node-1": ("127.0.0.1", 1)}, tmp_path / "old")
+    with pytest.raises(ConfigError, match="davfs cert renew --program"):
+        load_profile(tmp_path / "old")
+    monkeypatch.undo()
+    assert renew_profile(tmp_path / "old", authority).name == "program:backup"
+    assert load_profile(tmp_path / "old").identity.own.ends > 0
 
 
 def spoil_format(folder: Path) -> None:
@@ -111,7 +125,7 @@ def test_the_first_node_that_can_answers_and_others_are_learned(authority: Path,
 
     def serve(name: str, answer: Any) -> RpcServer:
         cert, key = certs.issue(authority, name, [], tmp_path / name)
-        identity = certs.load_identity(authority / certs.AUTHORITY_CERT, cert, key)
+        identity = load_identity(authority / certs.AUTHORITY_CERT, cert, key)
         server = RpcServer("127.0.0.1", 0, identity, {"ask": handler(name, answer)}, for_programs=["ask"])
         server.start()
         servers.append(server)

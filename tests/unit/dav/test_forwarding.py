@@ -20,8 +20,9 @@ from davfs.dav.application import DavApplication
 from davfs.dav.authenticator import Authenticator
 from davfs.dav.request import DavSettings
 from davfs.dav.server import DavServer
-from davfs.rpc.certs import create_authority, issue, load_identity, peer_name
+from davfs.rpc.certs import create_authority, issue
 from davfs.rpc.forward import Forwarder
+from davfs.rpc.identity import load_identity, peer_name
 from tests.support.dav_client import DavClient, RawConnection
 from tests.support.memory_drive import MemoryDrive, MemoryVolume
 

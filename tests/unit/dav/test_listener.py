@@ -329,7 +329,8 @@ def test_an_answer_that_fails_half_way_ends_the_connection():
 
 
 def test_tls_and_slow_handshakes(tmp_path, drive: MemoryDrive):
-    from davfs.rpc.certs import create_authority, issue, load_identity, peer_name
+    from davfs.rpc.certs import create_authority, issue
+    from davfs.rpc.identity import load_identity, peer_name
 
     create_authority(tmp_path)
     for name in ("one", "two"):

@@ -22,7 +22,8 @@ from davfs.node.init import (
     port_is_free,
 )
 from davfs.node.pidfile import pid_file, running_pid
-from davfs.rpc.certs import hosts_of, load_identity, public_context
+from davfs.rpc.certs import hosts_of
+from davfs.rpc.identity import load_identity, public_context
 
 
 def plan(count: int = 3, host: str = "127.0.0.1", **more: object) -> ClusterPlan:

@@ -11,6 +11,7 @@ import pytest
 
 from davfs.rpc import certs
 from davfs.rpc.client import RpcClient
+from davfs.rpc.identity import NodeIdentity, load_identity
 from davfs.rpc.server import Handler, RpcServer
 
 
@@ -20,14 +21,14 @@ class Nodes:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.addresses: dict[str, tuple[str, int]] = {}
-        self._identities: dict[str, certs.NodeIdentity] = {}
+        self._identities: dict[str, NodeIdentity] = {}
         self._undo: list[Callable[[], None]] = []
         certs.create_authority(root)
 
-    def identity(self, name: str) -> certs.NodeIdentity:
+    def identity(self, name: str) -> NodeIdentity:
         if name not in self._identities:
             cert, key = certs.issue(self.root, name, ["localhost"])
-            self._identities[name] = certs.load_identity(self.root / certs.AUTHORITY_CERT, cert, key)
+            self._identities[name] = load_identity(self.root / certs.AUTHORITY_CERT, cert, key)
         return self._identities[name]
 
     def resolve(self, node: str) -> tuple[str, int]:

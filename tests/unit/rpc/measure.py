@@ -17,14 +17,15 @@ from davfs.dav.server import DavServer
 from davfs.rpc import certs
 from davfs.rpc.client import RpcClient
 from davfs.rpc.forward import Forwarder
+from davfs.rpc.identity import NodeIdentity, load_identity, peer_name
 from davfs.rpc.server import RpcServer
 
 SIZE = 4 * 1024 * 1024
 
 
-def _identity(root: Path, name: str) -> certs.NodeIdentity:
+def _identity(root: Path, name: str) -> NodeIdentity:
     cert, key = root / name / certs.NODE_CERT, root / name / certs.NODE_KEY
-    return certs.load_identity(root / certs.AUTHORITY_CERT, cert, key)
+    return load_identity(root / certs.AUTHORITY_CERT, cert, key)
 
 
 def _serve(root: Path, pipe: Connection) -> None:
@@ -51,7 +52,7 @@ def _application(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable
 
 def _serve_wsgi(root: Path, pipe: Connection) -> None:
     identity = _identity(root, "b")
-    server = DavServer("127.0.0.1", 0, _application, identity.server, threads=4, peer_name=certs.peer_name)
+    server = DavServer("127.0.0.1", 0, _application, identity.server, threads=4, peer_name=peer_name)
     server.start()
     pipe.send(server.port)
     pipe.recv()

@@ -8,6 +8,7 @@ import pytest
 from davfs.core.errors import ConfigError, Forbidden, InvalidInput, Unreachable
 from davfs.rpc import admission, certs
 from davfs.rpc.client import RpcClient
+from davfs.rpc.identity import Peer, load_identity
 from davfs.rpc.server import RpcServer
 
 
@@ -21,10 +22,10 @@ def authority(tmp_path: Path) -> Path:
 @pytest.fixture
 def server(authority: Path, tmp_path: Path) -> Any:
     cert, key = certs.issue(authority, "a", ["127.0.0.1"], tmp_path / "a")
-    identity = certs.load_identity(authority / "ca.pem", cert, key)
+    identity = load_identity(authority / "ca.pem", cert, key)
 
-    def admit(peer: str) -> None:
-        if peer == "gone":
+    def admit(peer: Peer) -> None:
+        if peer.name == "gone":
             raise Forbidden("gone was removed")
 
     handlers = {"node.join": lambda peer, args, blob: (peer, b""), "other": lambda peer, args, blob: (peer, b"")}
@@ -70,7 +71,7 @@ def test_a_signed_request_makes_a_node_with_the_name_that_was_granted(
     key, request = admission.new_request("whatever it says")
     cert, ca = admission.sign_request(authority, "d", "127.0.0.1", request)
     admission.write_identity(tmp_path / "d", ca, cert, key)
-    identity = certs.load_identity(*(tmp_path / "d" / name for name in ("ca.pem", "node.pem", "node.key")))
+    identity = load_identity(*(tmp_path / "d" / name for name in ("ca.pem", "node.pem", "node.key")))
     assert identity.name == "d"
     client = RpcClient(identity, lambda _: ("127.0.0.1", server.port))
     try:
@@ -85,7 +86,7 @@ def test_a_signed_request_makes_a_node_with_the_name_that_was_granted(
 
 def test_a_removed_node_is_refused_whatever_it_asks(authority: Path, server: RpcServer, tmp_path: Path) -> None:
     cert, key = certs.issue(authority, "gone", ["127.0.0.1"], tmp_path / "gone")
-    client = RpcClient(certs.load_identity(authority / "ca.pem", cert, key), lambda _: ("127.0.0.1", server.port))
+    client = RpcClient(load_identity(authority / "ca.pem", cert, key), lambda _: ("127.0.0.1", server.port))
     try:
         with pytest.raises(Forbidden, match="removed"):
             client.call("a", "other", {})

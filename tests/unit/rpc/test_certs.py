@@ -16,6 +16,7 @@ from cryptography import x509
 
 from davfs.core.errors import ConfigError, Unreachable
 from davfs.rpc import certs
+from davfs.rpc.identity import load_identity, public_context
 from davfs.rpc.server import Handler, RpcServer
 
 
@@ -24,7 +25,7 @@ def test_files_are_for_the_owner_only(tmp_path: Path) -> None:
     cert, key = certs.issue(tmp_path, "node-1", ["host.example", "10.1.2.3"], into=tmp_path / "n")
     for path in (tmp_path / "ca.key", tmp_path / "ca.pem", cert, key, tmp_path / "n" / "ca.pem"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
-    assert certs.load_identity(tmp_path / "n" / "ca.pem", cert, key).name == "node-1"
+    assert load_identity(tmp_path / "n" / "ca.pem", cert, key).name == "node-1"
 
 
 def test_a_second_authority_is_refused(tmp_path: Path) -> None:
@@ -44,9 +45,9 @@ def test_missing_and_mismatched_files_are_named(tmp_path: Path) -> None:
     cert, _ = certs.issue(tmp_path, "a", [])
     _, other_key = certs.issue(tmp_path, "b", [])
     with pytest.raises(ConfigError, match=r"nowhere\.pem"):
-        certs.load_identity(tmp_path / "ca.pem", tmp_path / "nowhere.pem", other_key)
+        load_identity(tmp_path / "ca.pem", tmp_path / "nowhere.pem", other_key)
     with pytest.raises(ConfigError, match=r"node\.key"):
-        certs.load_identity(tmp_path / "ca.pem", cert, other_key)
+        load_identity(tmp_path / "ca.pem", cert, other_key)
     with pytest.raises(ConfigError, match="authority"):
         certs.issue(tmp_path / "elsewhere", "a", [])
 
@@ -114,7 +115,7 @@ def test_an_https_certificate_opens_no_node(nodes, tmp_path: Path) -> None:
             sock.sendall(b"POST /rpc/v1/touch HTTP/1.1\r\nContent-Length: 5\r\n\r\n\0\0\0\1\x80")
             assert sock.recv(100) == b""
     assert called == []
-    posing = RpcServer("127.0.0.1", 0, replace(nodes.identity("b"), server=certs.public_context(cert, key)), {})
+    posing = RpcServer("127.0.0.1", 0, replace(nodes.identity("b"), server=public_context(cert, key)), {})
     posing.start()
     nodes.later(posing.stop)
     nodes.addresses["b"] = ("127.0.0.1", posing.port)

@@ -16,8 +16,8 @@ import pytest
 from davfs.core.errors import IncompleteBody, OutcomeUnknown, Unavailable, Unreachable
 from davfs.dav.server import DavServer
 from davfs.rpc import forward
-from davfs.rpc.certs import peer_name
 from davfs.rpc.forward import Forwarder
+from davfs.rpc.identity import peer_name
 
 MIB = 1024 * 1024
 

@@ -13,17 +13,18 @@ from davfs.rpc import certs
 from davfs.rpc.api import ApiAnswer, ApiRequest
 from davfs.rpc.client import RpcClient
 from davfs.rpc.http1 import parse_response_head
+from davfs.rpc.identity import NodeIdentity, caller_name, load_identity, peer_name
 from davfs.rpc.pool import dial
 
 
 @pytest.fixture
-def program(nodes: Any, tmp_path: Path) -> certs.NodeIdentity:
+def program(nodes: Any, tmp_path: Path) -> NodeIdentity:
     cert, key = certs.issue_program(nodes.root, "backup", tmp_path / "p")
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
-    return certs.load_identity(tmp_path / "p" / certs.AUTHORITY_CERT, cert, key)
+    return load_identity(tmp_path / "p" / certs.AUTHORITY_CERT, cert, key)
 
 
-def test_a_program_reaches_only_what_is_named_for_programs(nodes: Any, program: certs.NodeIdentity) -> None:
+def test_a_program_reaches_only_what_is_named_for_programs(nodes: Any, program: NodeIdentity) -> None:
     called: list[tuple[str, str]] = []
 
     def handler(name: str) -> Any:
@@ -41,7 +42,7 @@ def test_a_program_reaches_only_what_is_named_for_programs(nodes: Any, program: 
     assert called == [("open", "program:backup"), ("admin.x", "a")]
 
 
-def test_a_program_sends_no_frames(nodes: Any, program: certs.NodeIdentity) -> None:
+def test_a_program_sends_no_frames(nodes: Any, program: NodeIdentity) -> None:
     frames: list[Any] = []
     nodes.serve("b", {}, receive_frame=lambda peer, frame: frames.append((peer, frame)))
     stream = dial(program, "b", nodes.addresses["b"], 2.0)
@@ -53,13 +54,13 @@ def test_a_program_sends_no_frames(nodes: Any, program: certs.NodeIdentity) -> N
     assert frames == []
 
 
-def test_a_program_is_nobody_where_nodes_are_expected(nodes: Any, program: certs.NodeIdentity) -> None:
+def test_a_program_is_nobody_where_nodes_are_expected(nodes: Any, program: NodeIdentity) -> None:
     """The forwarding listener asks with ``peer_name``; and nobody takes a program that listens for a node."""
     certificate = {"subject": ((("commonName", "program:backup"),),)}
-    assert certs.peer_name(certificate) is None
-    assert certs.caller_name(certificate) == "program:backup"
+    assert peer_name(certificate) is None
+    assert caller_name(certificate) == "program:backup"
     nodes.serve("b", {})
-    server = certs.NodeIdentity("c", program.server, program.client)
+    server = NodeIdentity("c", program.server, program.client)
     nodes._identities["c"] = server
     try:
         nodes.serve("c", {})
@@ -80,7 +81,7 @@ def test_names_that_could_be_taken_for_others_are_refused(nodes: Any, tmp_path: 
         certs.issue_program(nodes.root, "x", tmp_path / "q")
 
 
-def test_the_api_gets_whole_requests_and_one_connection_serves_many(nodes: Any, program: certs.NodeIdentity) -> None:
+def test_the_api_gets_whole_requests_and_one_connection_serves_many(nodes: Any, program: NodeIdentity) -> None:
     seen: list[ApiRequest] = []
 
     def api(request: ApiRequest) -> ApiAnswer:
