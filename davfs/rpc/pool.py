@@ -30,6 +30,8 @@ def dial(identity: NodeIdentity, node: str, address: tuple[str, int], limit: flo
     ends = time.monotonic() + limit
     generation = identity.generation
     sock: socket.socket | None = None
+    if identity.own.name and time.time() >= identity.own.ends:  # the peer's alert may be lost to the reset that follows it
+        raise Unreachable(f"the certificate of {identity.own.name} has ended; {node} would refuse it", node=node)
     try:
         sock = socket.create_connection(address, timeout=limit)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
