@@ -24,7 +24,7 @@ from davfs.core.record import Record, decode
 
 log = logging.getLogger(__name__)
 
-SNAPSHOT_EVERY = 64
+SNAPSHOT_EVERY = 32
 """A document's tail of changes is folded into a snapshot when it has grown to this many."""
 
 RECENT_RECORDS = 256

@@ -38,7 +38,7 @@ class Timing:
 class Bounds:
     """What keeps a node's memory small, whatever is stored and however many ask."""
 
-    documents: int = 16  # kept loaded by each replica and by each holder's workspace
+    documents: int = 64  # kept loaded by each replica and by each holder's workspace
     window: int = 3  # chunks of one upload that may wait for their write quorum at once
     log_recent: int = 1_000  # records that stay in every log, so that a moment's absence costs no snapshot
     log_records: int = 200_000  # that stay for a replica which is away; it then gets a snapshot

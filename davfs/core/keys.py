@@ -16,13 +16,13 @@ MANIFEST = "m"  # m/<inode>: size, mtime, etag, chunks or number of segments
 SEGMENT = "s"  # s/<inode>/<number>: a run of chunks of a large file
 PROPERTY = "p"  # p/<inode>/<Clark name>: the XML of a dead property
 
-BUCKET_BITS = 6
+BUCKET_BITS = 5
 """The first inodes of 2**BUCKET_BITS consecutive records share a document (a load of it takes less than a millisecond)."""
 
 SHARED_INODES = 4
 """So many inodes of a record go there; a record that makes more (a copied tree) has documents of its own for the rest."""
 
-PAGE_BITS = 6
+PAGE_BITS = 5
 """Those hold up to 2**PAGE_BITS inodes each: no document grows with the size of what is copied."""
 
 _BUCKET_BITS_1 = 8

@@ -119,7 +119,7 @@ class Limits:
     forward_threads: int = 48
     working_requests: int = 16
     upload_window: int = 3  # chunks of one upload that may wait for their write quorum at once
-    document_cache: int = 16  # documents of a volume kept loaded
+    document_cache: int = 64  # documents of a volume kept loaded
     scrub_hours: int = 24  # between two passes that verify every copy
     scrub_mib_per_s: int = 16  # how fast such a pass reads
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from davfs.core.errors import CorruptData
-from davfs.crdt.documents import AutomergeDocuments
+from davfs.crdt.documents import SPARE_BYTES, SPARES, AutomergeDocuments
 
 KEYS = st.sampled_from([f"n/{i:x}@0001.00000001.00000000000{j}" for i in range(4) for j in range(3)]) | st.text(
     st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8
@@ -153,3 +155,35 @@ def test_a_panic_becomes_an_error_and_ends_the_document():
     document = DOCUMENTS.load(None, [], actor(1))
     with pytest.raises(CorruptData):
         document.change([(Surprising("k"), "v")], [])
+
+
+def test_documents_of_the_same_bytes_are_apart_however_often_they_are_loaded():
+    """A load leaves a copy for the next one of those bytes: each must be as if it came from the bytes."""
+    documents = AutomergeDocuments()
+    writer = documents.load(None, [], actor(1))
+    changes = [writer.change([(f"k{n}", "v")], []) for n in range(3)]
+    loaded = [documents.load(None, changes, actor(number)) for number in range(2, 7)]
+    made = []
+    for number, document in enumerate(loaded):
+        assert document.heads() == writer.heads()
+        made.append(document.change([("own", str(number))], []))
+        assert document.get("own") == str(number)
+    assert len(set(made)) == len(made)  # of an actor each
+    again = documents.load(None, changes, actor(9))
+    assert (again.get("own"), again.heads()) == (None, writer.heads())
+    for change, document in zip(made, loaded, strict=True):
+        documents.load(None, changes, actor(10)).apply(change, document.heads())
+
+
+def test_few_and_only_small_documents_are_kept_for_the_next_load():
+    documents = AutomergeDocuments()
+    for number in range(2 * SPARES):
+        writer = documents.load(None, [], actor(number))
+        documents.load(None, [writer.change([("k", str(number))], [])], actor(20))
+    puts = [(f"k{n}", random.Random(n).randbytes(50).hex()) for n in range(SPARE_BYTES // 20)]
+    large = documents.load(None, [], actor(21)).change(puts, [])
+    assert len(large) > SPARE_BYTES
+    before = list(documents._spare)
+    documents.load(None, [large], actor(22))
+    assert list(documents._spare) == before
+    assert len(before) <= SPARES

@@ -12,9 +12,9 @@ from davfs.core.model import ROOT, Epoch, Position
 EPOCH = Epoch(1, 0x2A)
 
 
-def test_single_files_of_64_records_share_a_document() -> None:
+def test_single_files_of_32_records_share_a_document() -> None:
     inodes = [keys.make_inode(Position(EPOCH, seq), 0) for seq in range(640)]
-    assert set(Counter(map(keys.document_of, inodes)).values()) == {64}
+    assert set(Counter(map(keys.document_of, inodes)).values()) == {32}
 
 
 @pytest.mark.parametrize("made", [1, 2, 5, 700])
