@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from davfs.client.link import Link
@@ -38,6 +38,19 @@ class Bearer:
         elif method == "chunk.put":
             self._kept.put(args["digest"], blob)
         return value, answer
+
+    def begin(
+        self, node: str, method: str, args: Mapping[str, Any], blob: bytes | memoryview = b"", timeout: float = 5.0
+    ) -> None:
+        """Never: ``call`` alone notes which nodes are silent."""
+
+    def answered(self, exchanges: Collection[Any], timeout: float) -> list[Any]:
+        """Nothing is ever begun."""
+        return []
+
+    def finish(self, exchange: Any) -> tuple[Any, bytes]:
+        """Nothing is ever begun."""
+        raise TypeError(f"{exchange!r} was not begun here")
 
 
 class KeptChunks:

@@ -26,6 +26,7 @@ class Follower:
     sealed: bool = False
     failing: bool = False
     incarnation: str = ""
+    busy: bool = False  # an append is on its way; whoever set it settles what comes of it
 
 
 class Followers:
@@ -53,6 +54,11 @@ class Followers:
     def majority_seq(self, table: ReplicaSet) -> int:
         """The highest seq that a majority of the replicas holds durably; of both sets, while a change of them is joint."""
         return reached_jointly({f.node: f.match for f in self.voters(table)}, table.deciding)
+
+    def is_reached(self, seq: int, acknowledged: Collection[str], table: ReplicaSet) -> bool:
+        """Whether a majority holds the log up to ``seq`` durably, these nodes among them."""
+        holding = [f.node for f in self.voters(table) if f.match >= seq or f.node in acknowledged]
+        return is_joint_majority(holding, table.deciding)
 
     def majority_answers(self, table: ReplicaSet) -> bool:
         """Whether a majority answered last time it was asked: what a holder checks before it sends a record."""

@@ -164,9 +164,8 @@ class Holder:
             except (DavfsError, ValueError) as error:
                 self.depose(f"a record could not be made: {error}")  # the working documents are ahead of the log now
                 raise
-            self.log.push(Pending(record.position, data, attachments))
-        self.log.work.notify()
-        done = yield from self.log.wait_committed(record.position.seq)
+            idle = self.log.push(Pending(record.position, data, attachments))
+        done = yield from self.log.replicate_now(record.position.seq, idle)
         return (reply,) if done else None
 
     # --- the end ----------------------------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
 """The holder's end of a volume's log: numbers records, sends them to every replica, moves the commit mark.
 
-One background task a replica sends what that replica lacks, many clients' records in one request and one fsync (group
-commit); a slow or dead replica delays nobody. The commit mark follows the majority of the configured set, and never
-overtakes the holder's own copy, whose index answers the reads. On a node that copy is one of the configured replicas;
+Whoever commits a record sends it to the replicas that are idle, by itself: then no other thread has to be woken on the
+way. One background task a replica sends what that replica lacks otherwise, many clients' records in one request and one
+fsync (group commit); a slow or dead replica delays nobody. The commit mark follows the majority of the configured set,
+and never overtakes the holder's own copy, whose index answers the reads. On a node that copy is one of the configured replicas;
 a program's is a working copy, which is followed like a replica and counts in no majority (``followers.py``).
 """
 
@@ -17,7 +18,7 @@ from typing import Any
 from davfs.cluster.followers import Follower, Followers
 from davfs.cluster.replica import Replica
 from davfs.cluster.site import Site
-from davfs.core.effects import Call, Protocol_, Reply, Sleep, Submit, Wait
+from davfs.core.effects import Call, Gather, Outcome, Outcomes, Protocol_, Reply, Sleep, Submit, Wait
 from davfs.core.errors import ChunkMissing, DavfsError, LogMismatch, NotSealed, StaleEpoch, TokenRefused
 from davfs.core.model import MIB, Epoch, Position, position
 from davfs.core.replica_set import ReplicaSet
@@ -44,6 +45,15 @@ class Pending:
     position: Position
     data: bytes
     attachments: Sequence[Attachment] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An append on its way: what its success means. ``match``: the seq up to which the replica then holds the log."""
+
+    call: Call
+    match: int
+    committed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +98,55 @@ class HolderLog:
     def next_position(self) -> Position:
         return Position(self._credentials.epoch, self.last.seq + 1)
 
-    def push(self, pending: Pending) -> None:
-        """Take the record for ``next_position()``. The caller holds the holder's lock, and then notifies ``work``."""
+    def push(self, pending: Pending) -> list[Follower]:
+        """Take the record for ``next_position()``; the replicas that lack nothing else and are idle, now made busy.
+
+        The caller holds the holder's lock, and goes on with ``replicate_now``.
+        """
         with self._lock:
             self._tail[pending.position.seq] = pending
             self.last = pending.position
+            idle = [f for f in self.followers.by_node.values() if self._is_idle(f, pending.position.seq)]
+            if not any(f.node == self._site.node for f in idle):
+                return []  # others commit: this record travels in their wake, with all that comes meanwhile
+            for follower in idle:
+                follower.busy = True
+            return idle
 
-    def wait_committed(self, seq: int) -> Protocol_[bool]:
+    def _is_idle(self, follower: Follower, next_seq: int) -> bool:
+        return follower.sealed and not follower.busy and not follower.failing and follower.next_seq == next_seq
+
+    def replicate_now(self, seq: int, idle: Sequence[Follower]) -> Protocol_[bool]:
+        """Send the record to those replicas, and wait until it is committed and applied here; False if that is not known
+        in time."""
+        ends = self._site.clock.now() + self._site.timing.commit
+        if len(idle) < len(self.followers.by_node):
+            self.work.notify()
+        if idle:
+            busy = {follower.node: follower for follower in idle}
+            sent: dict[str, Request] = {}
+            for follower in idle:
+                try:
+                    sent[follower.node] = self._request(follower)
+                except DavfsError as error:
+                    self._settle(follower, None, error)
+
+            def enough(outcomes: Outcomes) -> bool:
+                acknowledged = [node for node, outcome in outcomes.items() if isinstance(outcome, Reply)]
+                return self._site.node in acknowledged and self.followers.is_reached(seq, acknowledged, self._table())
+
+            def settle(node: str, outcome: Outcome) -> None:
+                self._settle(busy[node], sent[node], outcome)
+
+            outcomes: Outcomes = yield Gather([request.call for request in sent.values()], enough, settle)
+            for node, outcome in outcomes.items():
+                settle(node, outcome)
+            self._advance()
+        return (yield from self.wait_committed(seq, ends - self._site.clock.now()))
+
+    def wait_committed(self, seq: int, limit: float) -> Protocol_[bool]:
         """Wait until a record is committed and applied here; False if that is not known in time."""
-        yield Wait(self.progress, lambda: self.committed >= seq or self.stopped, self._site.timing.commit)
+        yield Wait(self.progress, lambda: self.committed >= seq or self.stopped, max(limit, 0.0))
         return self.committed >= seq
 
     def stop(self) -> None:
@@ -111,47 +161,51 @@ class HolderLog:
         follower = self.followers.by_node[node]
         while not self.stopped and self.followers.by_node.get(node) is follower:
             yield Wait(self.work, lambda: self._has_work(follower), self._site.timing.heartbeat)
-            try:
-                yield from self._send(follower)
-                follower.failing = False
-            except (StaleEpoch, TokenRefused) as error:
-                if self._outdated(error):
-                    self._deposed(f"{node}: {error.message}")
-                    return
-                yield from self._failed(follower)
-            except DavfsError as error:
-                log.debug("volume %s: replica on %s: %s", self._credentials.volume, node, error)
-                yield from self._failed(follower)
+            with self._lock:
+                if follower.busy or self.stopped:
+                    continue
+                follower.busy = True
+            if (yield from self._send(follower)):
+                yield from self._admit(follower)
+            elif follower.failing:
+                yield Sleep(0.1)
 
     def _has_work(self, follower: Follower) -> bool:
-        return (
-            self.stopped
-            or follower.next_seq <= self.last.seq
-            or not follower.sealed
-            or (self.draining and follower.told < self.committed)
+        return self.stopped or (
+            not follower.busy
+            and (
+                follower.next_seq <= self.last.seq
+                or not follower.sealed
+                or (self.draining and follower.told < self.committed)
+            )
         )
 
-    def _outdated(self, error: DavfsError) -> bool:
-        """Whether the refusal proves a later epoch; a replica whose Raft state lags proves nothing."""
-        if isinstance(error, TokenRefused):
-            return True
-        seen = error.data.get("sealed") or error.data.get("last") or [0, 0]
-        return Epoch(*seen) > self._credentials.epoch
+    def _send(self, follower: Follower) -> Protocol_[bool]:
+        """Seal a replica if it is not, and append what it lacks; whether it took that. It is busy before, idle after."""
+        request: Request | None = None
+        outcome: Outcome
+        try:
+            if not follower.sealed:
+                yield from self._seal(follower)
+            request = self._request(follower)
+            outcome = yield request.call
+        except DavfsError as error:
+            outcome = error
+        taken = self._settle(follower, request, outcome)
+        self._advance()
+        return taken
 
-    def _failed(self, follower: Follower) -> Protocol_[None]:
-        follower.failing = True
-        self.progress.notify()
-        yield Sleep(0.1)
+    def _seal(self, follower: Follower) -> Protocol_[None]:
+        reply: Reply = yield Call(
+            follower.node, "replica.seal", self._credentials.wire(), timeout=self._site.timing.call
+        )
+        if follower.incarnation not in ("", reply.value["incarnation"]):
+            follower.match = 0  # another store than the one that acknowledged
+        follower.incarnation = reply.value["incarnation"]
+        follower.sealed = True
 
-    def _send(self, follower: Follower) -> Protocol_[None]:
-        if not follower.sealed:
-            reply: Reply = yield Call(
-                follower.node, "replica.seal", self._credentials.wire(), timeout=self._site.timing.call
-            )
-            if follower.incarnation not in ("", reply.value["incarnation"]):
-                follower.match = 0  # another store than the one that acknowledged
-            follower.incarnation = reply.value["incarnation"]
-            follower.sealed = True
+    def _request(self, follower: Follower) -> Request:
+        """The append of what a replica lacks, which may be nothing but the commit mark."""
         previous, batch = self._batch(follower)
         committed = self.committed
         attachments = [a for pending in batch for a in pending.attachments]
@@ -164,24 +218,44 @@ class HolderLog:
             "chunks": [[a.digest, len(a.data)] for a in attachments],
         }
         blob = b"".join([*(pending.data for pending in batch), *(a.data for a in attachments)])
-        try:
-            reply = yield Call(follower.node, "replica.append", args, blob, self._site.timing.call)
-        except LogMismatch as error:
-            follower.match = 0
-            follower.next_seq = self._resume_at(follower.next_seq, error)
-            return
-        except NotSealed:
-            follower.sealed = False
-            return
-        follower.incarnation = reply.value["incarnation"]
-        follower.match = previous.seq + len(batch)
-        follower.next_seq = follower.match + 1
-        follower.told = committed
-        follower.applied = position(reply.value["committed"]).seq
-        if self.draining:
+        call = Call(follower.node, "replica.append", args, blob, self._site.timing.call)
+        return Request(call, previous.seq + len(batch), committed)
+
+    def _settle(self, follower: Follower, request: Request | None, outcome: Outcome) -> bool:
+        """Note what became of an append, and let the replica go; whether it took it."""
+        failing = False
+        match outcome:
+            case Reply() if request is not None:
+                follower.incarnation = outcome.value["incarnation"]
+                follower.match = request.match
+                follower.next_seq = request.match + 1
+                follower.told = request.committed
+                follower.applied = position(outcome.value["committed"]).seq
+            case LogMismatch():
+                follower.match = 0
+                follower.next_seq = self._resume_at(follower.next_seq, outcome)
+            case NotSealed():
+                follower.sealed = False
+            case StaleEpoch() | TokenRefused() if self._outdated(outcome):
+                self._deposed(f"{follower.node}: {outcome.message}")
+            case _:
+                log.debug("volume %s: replica on %s: %s", self._credentials.volume, follower.node, outcome)
+                failing = True
+        with self._lock:
+            follower.failing = failing
+            follower.busy = False
+        if failing or self.draining:
             self.progress.notify()
-        yield from self._admit(follower)
-        self._advance()
+        if self._has_work(follower):
+            self.work.notify()
+        return isinstance(outcome, Reply)
+
+    def _outdated(self, error: DavfsError) -> bool:
+        """Whether the refusal proves a later epoch; a replica whose Raft state lags proves nothing."""
+        if isinstance(error, TokenRefused):
+            return True
+        seen = error.data.get("sealed") or error.data.get("last") or [0, 0]
+        return Epoch(*seen) > self._credentials.epoch
 
     def _batch(self, follower: Follower) -> tuple[Position, list[Pending]]:
         """(the position before, the records to send): from memory, or from this node's own log for one far behind."""
@@ -259,7 +333,7 @@ class HolderLog:
                 self._replica.advance(reached)
             except DavfsError as error:
                 self._deposed(f"this node's own replica failed: {error.message}")
-                raise
+                return
             self.committed = reached
             with self._lock:
                 self._forget(reached)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
@@ -19,6 +20,9 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
+DIRECT_BYTES = 64 * 1024
+"""Requests up to this size are sent by the thread that asks: a socket's buffer takes them without waiting."""
+
 
 class Remote(Protocol):
     """Requests to other nodes (``rpc.client``)."""
@@ -26,6 +30,17 @@ class Remote(Protocol):
     def call(
         self, node: str, method: str, args: Mapping[str, Any], blob: bytes | memoryview = b"", *, timeout: float
     ) -> tuple[Any, bytes]: ...
+
+    def begin(
+        self, node: str, method: str, args: Mapping[str, Any], blob: bytes | memoryview = b"", timeout: float = 5.0
+    ) -> Any:
+        """Send a call without waiting; None, and nothing was run, when that cannot be done at once."""
+
+    def answered(self, exchanges: Collection[Any], timeout: float) -> list[Any]:
+        """Which of some begun calls have an answer, waiting for the first."""
+
+    def finish(self, exchange: Any) -> tuple[Any, bytes]:
+        """The answer of a begun call."""
 
 
 class ThreadSignal:
@@ -119,15 +134,17 @@ class ThreadRuntime:
             case _:
                 raise TypeError(f"no thread can do {effect!r}")
 
-    def _call(self, call: Call) -> Reply:
+    def _call(self, call: Call, exchange: Any = None) -> Reply:
+        if exchange is not None:
+            return Reply(*self._remote.finish(exchange))
         if call.node == self._node:
             return self.run(self.handlers[call.method](self._node, call.args, bytes(call.blob)))
         value, blob = self._remote.call(call.node, call.method, call.args, call.blob, timeout=call.timeout)
         return Reply(value, blob)
 
-    def _outcome(self, call: Call) -> Outcome:
+    def _outcome(self, call: Call, exchange: Any = None) -> Outcome:
         try:
-            return self._call(call)
+            return self._call(call, exchange)
         except DavfsError as error:
             return error
         except Exception as error:
@@ -135,12 +152,49 @@ class ThreadRuntime:
             return Unavailable(f"{call.method} on {call.node} failed: {error!r}")
 
     def _gather(self, gather: Gather) -> Outcomes:
+        if any(len(call.blob) > DIRECT_BYTES for call in gather.calls) or gather.enough({}):
+            return self._gather_in_pool(gather, {})
+        return self._gather_here(gather)
+
+    def _gather_here(self, gather: Gather) -> Outcomes:
+        """Send small requests, do this node's own, and read the answers, all in this thread: no other has to be woken."""
+        begun: dict[Any, Call] = {}
+        others: list[Call] = []
+        for call in gather.calls:
+            exchange = None
+            if call.node != self._node:
+                exchange = self._remote.begin(call.node, call.method, call.args, call.blob, call.timeout)
+            if exchange is None:
+                others.append(call)
+            else:
+                begun[exchange] = call
+        if any(call.node != self._node for call in others):  # someone has to be dialled: that takes threads anyway
+            return self._gather_in_pool(gather, begun, others)
+        outcomes = {call.node: self._outcome(call) for call in others}
+        ends = time.monotonic() + max(call.timeout for call in gather.calls) + 1
+        while begun and not gather.enough(outcomes):
+            answered = self._remote.answered(begun, ends - time.monotonic())
+            if not answered:
+                break
+            for exchange in answered:
+                call = begun.pop(exchange)
+                outcomes[call.node] = self._outcome(call, exchange)
+        for exchange, call in begun.items():
+            self._pool.submit(self._finish_late, gather, call, exchange)
+        return outcomes
+
+    def _finish_late(self, gather: Gather, call: Call, exchange: Any) -> None:
+        outcome = self._outcome(call, exchange)
+        if gather.late is not None:
+            gather.late(call.node, outcome)
+
+    def _gather_in_pool(self, gather: Gather, begun: Mapping[Any, Call], others: Sequence[Call] | None = None) -> Outcomes:
         progress = threading.Condition()
         outcomes: Outcomes = {}
         returned = gather.enough({})
 
-        def one(call: Call) -> None:
-            outcome = self._outcome(call)
+        def one(call: Call, exchange: Any = None) -> None:
+            outcome = self._outcome(call, exchange)
             with progress:
                 late = returned
                 if not late:
@@ -151,7 +205,9 @@ class ThreadRuntime:
 
         detached = returned
         own = None
-        for call in gather.calls:
+        for exchange, call in begun.items():
+            self._pool.submit(one, call, exchange)
+        for call in gather.calls if others is None else others:
             if call.node == self._node and not detached:
                 own = call  # done by this thread, while the others are on their way
             else:

@@ -6,8 +6,10 @@ Its one promise about failure: :class:`Unreachable` means that the other node ha
 
 from __future__ import annotations
 
+import select
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from davfs.core.errors import CallTimeout, DavfsError, Unreachable
@@ -26,6 +28,16 @@ class _Stale(Exception):
         super().__init__(str(cause))
         self.cause = cause
         self.whole = whole  # whether the request had been sent whole: the node may have run it
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Exchange:
+    """A call that was sent whole and whose answer nobody has read yet."""
+
+    node: str
+    stream: http1.Stream
+    head: bytes
+    blob: bytes | memoryview
 
 
 class RpcClient:
@@ -58,19 +70,47 @@ class RpcClient:
         Raises the :class:`DavfsError` of the other node, :class:`Unreachable` (not run), :class:`CallTimeout` (unknown),
         ``ValueError`` for arguments that cannot be sent.
         """
-        header = codec.pack_header(dict(args))
-        head = b"POST /rpc/v1/%s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n" % (
-            method.encode("ascii"),
-            node.encode("ascii"),
-            len(header) + len(blob),
-        )
+        head = _head(node, method, args, len(blob))
         deadline = time.monotonic() + timeout
         try:
-            return self._exchange(node, head + header, blob, deadline, fresh=False)
+            return self._exchange(node, head, blob, deadline, fresh=False)
         except _Stale as stale:
             if stale.whole and not idempotent:
                 raise _lost(node, stale.cause) from stale
-        return self._exchange(node, head + header, blob, deadline, fresh=True)
+        return self._exchange(node, head, blob, deadline, fresh=True)
+
+    def begin(
+        self, node: str, method: str, args: Mapping[str, Any], blob: bytes | memoryview = b"", timeout: float = 5.0
+    ) -> Exchange | None:
+        """Send an idempotent call without waiting for its answer; None, and nothing was run, if no idle connection takes
+        it at once. The caller then owes ``finish``."""
+        stream = self._pool.take_idle(node)
+        if stream is None:
+            return None
+        head = _head(node, method, args, len(blob))
+        stream.deadline = time.monotonic() + timeout
+        try:
+            stream.send(head, blob)
+        except (OSError, ValueError):
+            stream.close()  # without its last byte a request is never run
+            return None
+        return Exchange(node, stream, head, blob)
+
+    def answered(self, exchanges: Collection[Exchange], timeout: float) -> list[Exchange]:
+        """Those of some begun calls whose answers have begun to come, waiting up to ``timeout`` seconds for the first."""
+        by_socket = {exchange.stream.sock.fileno(): exchange for exchange in exchanges}
+        poller = select.poll()
+        for number in by_socket:
+            poller.register(number, select.POLLIN)
+        return [by_socket[number] for number, _ in poller.poll(max(0.0, timeout) * 1000)]
+
+    def finish(self, exchange: Exchange) -> tuple[Any, bytes]:
+        """The answer of a begun call, as ``call`` gives it."""
+        try:
+            return self._answer(exchange.node, exchange.stream, reused=True)
+        except _Stale:
+            deadline = exchange.stream.deadline or 0.0
+            return self._exchange(exchange.node, exchange.head, exchange.blob, deadline, fresh=True)
 
     def _exchange(
         self, node: str, head: bytes, blob: bytes | memoryview, deadline: float, *, fresh: bool
@@ -80,15 +120,19 @@ class RpcClient:
             raise Unreachable(f"no time was left to call {node}", node=node)
         stream, reused = self._pool.take(node, left, fresh=fresh)
         stream.deadline = deadline
+        try:
+            stream.send(head, blob)
+        except (OSError, ValueError) as error:
+            stream.close()
+            # Without its last byte a request is never run.
+            if reused and not isinstance(error, TimeoutError):
+                raise _Stale(error, whole=False) from error
+            raise Unreachable(f"{node} did not take the request: {describe(error)}", node=node) from error
+        return self._answer(node, stream, reused=reused)
+
+    def _answer(self, node: str, stream: http1.Stream, *, reused: bool) -> tuple[Any, bytes]:
         keep = False
         try:
-            try:
-                stream.send(head, blob)
-            except (OSError, ValueError) as error:
-                # Without its last byte a request is never run.
-                if reused and not isinstance(error, TimeoutError):
-                    raise _Stale(error, whole=False) from error
-                raise Unreachable(f"{node} did not take the request: {describe(error)}", node=node) from error
             status, header, body, keep = self._receive(node, stream, reused=reused)
         finally:
             if keep:
@@ -121,6 +165,17 @@ class RpcClient:
         except (OSError, ValueError, http1.ProtocolError) as error:
             raise _lost(node, error) from error
         return status, value, blob, "connection" not in fields
+
+
+def _head(node: str, method: str, args: Mapping[str, Any], blob_size: int) -> bytes:
+    """The head of a request, with the arguments that begin its body."""
+    header = codec.pack_header(dict(args))
+    return b"POST /rpc/v1/%s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n%s" % (
+        method.encode("ascii"),
+        node.encode("ascii"),
+        len(header) + blob_size,
+        header,
+    )
 
 
 def _lost(node: str, error: Exception) -> DavfsError:

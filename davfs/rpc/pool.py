@@ -108,19 +108,24 @@ class ConnectionPool:
 
         ``fresh``: forget the idle ones and dial.
         """
-        while not fresh:
+        if fresh:
+            self.forget(node)
+        elif (stream := self.take_idle(node)) is not None:
+            return stream, True
+        return self._dial(node, min(limit, CONNECT_LIMIT)), False
+
+    def take_idle(self, node: str) -> Stream | None:
+        """A connection that was used before, if one is there; never waits."""
+        while True:
             with self._lock:
                 waiting = self._idle.get(node)
                 stream = waiting.pop() if waiting else None
             if stream is None:
-                break
+                return None
             # Nothing is under way on an idle connection: readable means that it was closed.
             if time.monotonic() - stream.last_used < self._idle_limit and not stream.readable() and stream.fit():
-                return stream, True
+                return stream
             stream.close()
-        if fresh:
-            self.forget(node)
-        return self._dial(node, min(limit, CONNECT_LIMIT)), False
 
     def give(self, node: str, stream: Stream) -> None:
         """Keep a connection whose last exchange is complete."""

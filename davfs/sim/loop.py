@@ -22,6 +22,7 @@ SUSPECT = (CorruptData, InvalidInput)
 """No part is damaged or malformed in a simulation: whoever says so has found a bug."""
 
 SPINNING = 20_000
+RESTLESS = 300_000  # events between two stages of a simulation; some 10,000 are usual
 """Events at one instant, beyond which something waits without waiting."""
 
 
@@ -48,6 +49,7 @@ class Loop:
     def run_until(self, ended: Callable[[], bool], limit: float) -> bool:
         """Run until ``ended()`` (True) or ``limit`` seconds of virtual time have passed (False)."""
         deadline = self.now + limit
+        most = self.steps + RESTLESS
         while not ended():
             if not self._events or self._events[0][0] > deadline:
                 self.now = deadline
@@ -58,6 +60,9 @@ class Loop:
             self.now = at
             if self._still > SPINNING:
                 self.fail("something spins: no time passes any more")
+                return False
+            if self.steps > most:
+                self.fail("the same things happen again and again")
                 return False
             action()
         return True

@@ -71,8 +71,8 @@ def no_answer_remembered(patch: pytest.MonkeyPatch) -> None:
 
 
 def unknown_told_as_done(patch: pytest.MonkeyPatch) -> None:
-    def wait_committed(self, seq):
-        yield Wait(self.progress, lambda: self.committed >= seq or self.stopped, self._site.timing.commit)
+    def wait_committed(self, seq, limit):
+        yield Wait(self.progress, lambda: self.committed >= seq or self.stopped, max(limit, 0.0))
         return True
 
     patch.setattr(HolderLog, "wait_committed", wait_committed)
