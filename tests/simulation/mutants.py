@@ -90,7 +90,7 @@ MUTANTS: dict[str, Mutant] = {
     )
 }
 
-SEEDS = 60
+SEEDS = 120
 """Each mutant must be found by one of so many seeds."""
 
 
