@@ -138,7 +138,11 @@ class HolderLog:
             def settle(node: str, outcome: Outcome) -> None:
                 self._settle(busy[node], sent[node], outcome)
 
-            outcomes: Outcomes = yield Gather([request.call for request in sent.values()], enough, settle)
+            def late(node: str, outcome: Outcome) -> None:
+                settle(node, outcome)
+                self._advance()
+
+            outcomes: Outcomes = yield Gather([request.call for request in sent.values()], enough, late)
             for node, outcome in outcomes.items():
                 settle(node, outcome)
             self._advance()
