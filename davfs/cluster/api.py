@@ -57,6 +57,18 @@ class LockRequest:
     timeout_s: int
 
 
+@dataclass(frozen=True, slots=True)
+class ChangePage:
+    """What changed below a collection since a token: path from the collection -> the entry as it is now, None for what went.
+
+    ``token``: to ask from next time; at once if ``truncated``.
+    """
+
+    members: Mapping[Path, Entry | None]
+    token: str
+    truncated: bool
+
+
 class Content(Protocol):
     """An open file: one version, whatever happens to the path meanwhile."""
 
@@ -119,6 +131,18 @@ class Volume(Protocol):
 
     def open(self, path: Path) -> Content:
         """NotFound, or Forbidden for a collection."""
+        ...
+
+    def sync_token(self) -> str:
+        """The token from which :meth:`changes` tells what happens from now on."""
+        ...
+
+    def changes(self, path: Path, token: str, *, deep: bool, limit: int) -> ChangePage:
+        """What changed in a collection since a token; everything that is there for the token "".
+
+        ``deep``: at any depth, else members alone (those of them included in which something changed). At most ``limit``
+        members. SyncTokenInvalid; LimitTooSmall.
+        """
         ...
 
     def quota(self) -> tuple[int, int]:

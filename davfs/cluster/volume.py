@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from itertools import islice
 
-from davfs.cluster import changes, copying, dav_locks, entering, files, tree
-from davfs.cluster.api import Caller, Condition, LockRequest, Reader
+from davfs.cluster import changelog, changes, copying, dav_locks, entering, files, tree
+from davfs.cluster.api import Caller, ChangePage, Condition, LockRequest, Reader
 from davfs.cluster.holder import Holder
 from davfs.cluster.sessions import Visit
 from davfs.cluster.threads import ThreadRuntime
@@ -110,6 +110,17 @@ class HeldVolume:
                 raise Forbidden("a collection has no content")
             held = view.manifest(entry.inode)
         return HeldContent(self._runtime, files.OpenFile(self._holder, entry, held[1] if held is not None else None))
+
+    def sync_token(self) -> str:
+        self._holder.check_lease()
+        with self._store.view() as view:
+            return changelog.token_now(view, self._holder.credentials.volume)
+
+    def changes(self, path: Path, token: str, *, deep: bool, limit: int) -> ChangePage:
+        self._holder.check_lease()
+        with self._store.view() as view:
+            top = tree.require_directory(view, path).inode
+            return changelog.page(view, self._holder.credentials.volume, top, token, deep, limit)
 
     def quota(self) -> tuple[int, int]:
         self._holder.check_lease()

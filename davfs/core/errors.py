@@ -120,6 +120,20 @@ class Locked(DavfsError):
     status = 423
 
 
+class SyncTokenInvalid(DavfsError):
+    """What changed since that sync-token is not known any more; read the collection anew, with an empty token (RFC 6578)."""
+
+    code = "sync-token-invalid"
+    status = 403
+
+
+class LimitTooSmall(DavfsError):
+    """The change that comes next has more members than the limit of results allows (RFC 6578, 3.7)."""
+
+    code = "limit-too-small"
+    status = 507
+
+
 class LockTokenMismatch(DavfsError):
     """That lock token does not lock this resource (RFC 4918, 9.11.1)."""
 

@@ -14,7 +14,10 @@ Path: TypeAlias = tuple[str, ...]
 
 ROOT = "root"
 TRASH = "trash"
-ROOTS = (ROOT, TRASH)
+UPLOADS = "uploads"
+"""Above the parts of uploads that are still to be put together."""
+
+ROOTS = (ROOT, TRASH, UPLOADS)
 """What entries hang below at last. Only what is below the first is shown."""
 
 DIRECTORY = "d"

@@ -198,6 +198,23 @@ class AppliedRecord(NamedTuple):
     updates: Sequence[IndexUpdate]
 
 
+class Change(NamedTuple):
+    """An entry with the seqs of the last record that touched it and, for directories, of its last rename."""
+
+    entry: Entry
+    seq: int
+    moved: int
+
+
+class Gone(NamedTuple):
+    """A name that the record ``seq`` took from a directory; ``directory``: the inode that had it, "" for a file's."""
+
+    seq: int
+    parent: str
+    name: str
+    directory: str
+
+
 class IndexView(Protocol):
     """Reads of one committed state of a volume; all reads through one view see the same state."""
 
@@ -251,6 +268,18 @@ class IndexView(Protocol):
 
     def properties(self, inode: str) -> dict[str, tuple[str, str]]:
         """Clark name -> (version, XML) of the dead properties."""
+        ...
+
+    def changes(self, seq: int, inode: str, limit: int) -> list[Change]:
+        """Up to ``limit`` entries whose (last change, inode) follows (``seq``, ``inode``), in that order."""
+        ...
+
+    def gone(self, after: int, limit: int, parent: str = "") -> list[Gone]:
+        """Up to ``limit`` names that were taken away (from one directory) after the record ``after``, the oldest first."""
+        ...
+
+    def gone_floor(self) -> int:
+        """Names that went at this seq or before are forgotten."""
         ...
 
     def reply(self, request_id: str) -> tuple[Any] | None:

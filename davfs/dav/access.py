@@ -15,7 +15,7 @@ from davfs.core.errors import Forbidden, VolumeNotFound
 from davfs.core.model import VolumeInfo
 from davfs.dav.request import Request
 
-_READS = frozenset({"GET", "HEAD", "OPTIONS", "PROPFIND"})
+_READS = frozenset({"GET", "HEAD", "OPTIONS", "PROPFIND", "REPORT"})
 
 
 class Access:

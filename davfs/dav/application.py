@@ -30,6 +30,7 @@ from davfs.dav.mkcol import mkcol
 from davfs.dav.options import options
 from davfs.dav.propfind import propfind
 from davfs.dav.put import put
+from davfs.dav.report import report
 from davfs.dav.request import DavSettings, Request, Response
 from davfs.dav.root import RootHandler
 from davfs.dav.target import ROOT_TARGET, Target, parse_target
@@ -66,6 +67,7 @@ class DavApplication:
             "COPY": copy_move.copy,
             "MOVE": copy_move.move,
             "PROPFIND": propfind,
+            "REPORT": report,
             "PROPPATCH": self._wsgidav.proppatch,
             "LOCK": lock.lock,
             "UNLOCK": lock.unlock,

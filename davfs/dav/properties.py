@@ -20,6 +20,7 @@ from davfs.dav.lock_xml import SUPPORTED_LOCK, active_locks
 from davfs.dav.xml import DAV, empty_element, escape
 
 _TYPES = mimetypes.MimeTypes()
+CALENDARSERVER = "http://calendarserver.org/ns/"
 DEFAULT_TYPE = "application/octet-stream"
 
 
@@ -46,6 +47,7 @@ class Subject:
     volume: str = ""
     quota: tuple[int, int] | None = None  # (used, available) bytes, for collections
     digests: Digests = ()
+    sync_token: str = ""  # of collections
 
 
 Render = Callable[[Subject], str | None]
@@ -100,12 +102,27 @@ def _available(s: Subject) -> str | None:
     return None if s.quota is None else f"<D:quota-available-bytes>{s.quota[1]}</D:quota-available-bytes>"
 
 
+def _ctag(s: Subject) -> str | None:
+    etag = quoted_etag(s.entry) if s.entry.is_directory else None
+    return None if etag is None else f'<cs:getctag xmlns:cs="{CALENDARSERVER}">{etag}</cs:getctag>'
+
+
+def _sync_token(s: Subject) -> str | None:
+    return f"<D:sync-token>{escape(s.sync_token)}</D:sync-token>" if s.sync_token else None
+
+
+def _reports(s: Subject) -> str:
+    reports = "<D:supported-report><D:report><D:sync-collection/></D:report></D:supported-report>"
+    return f"<D:supported-report-set>{reports if s.entry.is_directory else ''}</D:supported-report-set>"
+
+
 def _checksums(s: Subject) -> str | None:
     return checksums.element(s.digests)
 
 
 QUOTA = frozenset({DAV + "quota-used-bytes", DAV + "quota-available-bytes"})
 LOCK_DISCOVERY = DAV + "lockdiscovery"
+SYNC_TOKEN = DAV + "sync-token"
 
 ALLPROP: dict[str, Render] = {
     DAV + "resourcetype": _resource_type,
@@ -118,20 +135,21 @@ ALLPROP: dict[str, Render] = {
     LOCK_DISCOVERY: _lock_discovery,
     DAV + "supportedlock": _supported_lock,
 }
-# RFC 4331, 2: quota is not part of allprop (and Finder takes long to mount where it is).
+# RFC 4331, 2: quota is not part of allprop (and Finder takes long to mount where it is); nor is what costs a read of its own.
 LIVE: dict[str, Render] = {
     **ALLPROP,
     DAV + "quota-used-bytes": _used,
     DAV + "quota-available-bytes": _available,
     checksums.OC_CHECKSUMS: _checksums,
+    f"{{{CALENDARSERVER}}}getctag": _ctag,
+    SYNC_TOKEN: _sync_token,
+    DAV + "supported-report-set": _reports,
 }
 
-PROTECTED = frozenset(LIVE) - {
-    DAV + "displayname",
-    DAV + "getlastmodified",
-    DAV + "creationdate",
-    checksums.OC_CHECKSUMS,
-}
+SETTABLE = frozenset({DAV + "displayname", DAV + "getlastmodified", DAV + "creationdate", checksums.OC_CHECKSUMS})
+"""What PROPPATCH takes although it is live; a displayname is then kept like a dead property."""
+
+PROTECTED = frozenset(LIVE) - SETTABLE
 
 
 class Wanted:
@@ -146,6 +164,8 @@ class Wanted:
         self._parts: list[tuple[str, Render | None, str]] = [(n, LIVE.get(n), empty_element(n)) for n in asked]
         self.locks = LOCK_DISCOVERY in asked and not names_only
         self.quota = bool(QUOTA.intersection(asked)) or names_only
+        self.sync_token = SYNC_TOKEN in asked or names_only
+        self.dead = names is None or any(name not in LIVE or name in SETTABLE for name in asked)
         self.digests = checksums.OC_CHECKSUMS in asked or names_only
 
     def response(self, s: Subject) -> str:

@@ -43,8 +43,8 @@ def read_wanted(request: Request) -> Wanted:
     if len(kinds) != 1:
         raise InvalidInput("a propfind element holds one of prop, allprop and propname")
     if prop is not None:
-        return Wanted(_names(prop))
-    return Wanted(None, _names(include) if include is not None else (), names_only=kinds[0] == xml.DAV + "propname")
+        return Wanted(names_in(prop))
+    return Wanted(None, names_in(include) if include is not None else (), names_only=kinds[0] == xml.DAV + "propname")
 
 
 def check_depth(request: Request, *, collection: bool) -> str:
@@ -57,9 +57,9 @@ def check_depth(request: Request, *, collection: bool) -> str:
     return "0"
 
 
-def multistatus(responses: Iterator[str]) -> Response:
-    """A 207 of ``response`` elements: with its length when it is small, else streamed."""
-    blocks = _blocks(responses)
+def multistatus(responses: Iterator[str], last: str = "") -> Response:
+    """A 207 of ``response`` elements and what comes behind them: with its length when it is small, else streamed."""
+    blocks = _blocks(responses, last)
     first = next(blocks)
     second = next(blocks, None)
     if second is None:
@@ -75,7 +75,9 @@ def _responses(request: Request, volume: Volume, entry: Entry, wanted: Wanted, *
     own = href(name, path, entry.is_directory)
     shown = path[-1] if path else name
     digests = volume.digests(entry) if wanted.digests else ()
-    yield wanted.response(Subject(entry, own, shown, volume.properties(entry), locks, name, quota, digests))
+    token = volume.sync_token() if wanted.sync_token and entry.is_directory else ""
+    dead = volume.properties(entry) if wanted.dead else {}
+    yield wanted.response(Subject(entry, own, shown, dead, locks, name, quota, digests, token))
     if not members:
         return
     entries = volume.members(path)
@@ -93,6 +95,7 @@ def _responses(request: Request, volume: Volume, entry: Entry, wanted: Wanted, *
             name,
             quota if member.is_directory else None,
             checksums.get(member.inode, ()),
+            token if member.is_directory else "",
         )
         yield wanted.response(subject)
 
@@ -105,11 +108,12 @@ def _locks_of_members(volume: Volume, path: Path) -> dict[str, tuple[DavLock, ..
     return found
 
 
-def _names(element: Element) -> list[str]:
+def names_in(element: Element) -> list[str]:
+    """The Clark names of the properties that a ``prop`` or ``include`` element holds."""
     return [child.tag for child in element]
 
 
-def _blocks(responses: Iterator[str]) -> Iterator[bytes]:
+def _blocks(responses: Iterator[str], last: str) -> Iterator[bytes]:
     parts, size = [START], len(START)
     for text in responses:
         parts.append(text)
@@ -117,7 +121,7 @@ def _blocks(responses: Iterator[str]) -> Iterator[bytes]:
         if size >= BLOCK:
             yield "".join(parts).encode()
             parts, size = [], 0
-    parts.append(END)
+    parts.append(last + END)
     yield "".join(parts).encode()
 
 

@@ -17,6 +17,7 @@ from davfs.core import values
 from davfs.core.digests import Digests
 from davfs.core.errors import CorruptData
 from davfs.core.model import DIRECTORY, ROOT, ChunkRef, Entry, Epoch, Manifest, Position
+from davfs.core.ports import Change, Gone
 from davfs.storage import listing
 
 _COLUMNS = "inode, parent, name, kind, version, created_ns, mtime_ns, size, etag"  # the order of Entry's fields
@@ -32,6 +33,11 @@ _MEMBERS = (
     "SELECT e.inode, parent, e.name, kind, e.version, created_ns, mtime_ns, size, etag, p.name, p.xml"
     " FROM entry e LEFT JOIN property p ON p.inode = e.inode WHERE parent = ? ORDER BY e.name, e.version"
 )
+_CHANGES = (
+    f"SELECT {_COLUMNS}, changed, moved FROM entry WHERE (changed, inode) > (?, ?) ORDER BY changed, inode LIMIT ?"
+)
+_GONE = "SELECT seq, parent, name, directory FROM gone WHERE seq > :after ORDER BY seq LIMIT :limit"
+_GONE_FROM = _GONE.replace("WHERE", "WHERE parent = :parent AND")
 _MEMBERS_DIGESTS = (
     "SELECT m.inode, m.json -> '$.d' AS digests FROM entry e CROSS JOIN manifest m ON m.inode = e.inode"
     " WHERE e.parent = ? AND digests IS NOT NULL"
@@ -62,8 +68,8 @@ class SqliteIndexView:
     def entry(self, inode: str) -> Entry | None:
         """The entry of an inode. The root's is made up; its mtime is that of the last change among its members."""
         if inode == ROOT:
-            (mtime_ns,) = self._one("SELECT root_mtime_ns FROM state")
-            return Entry(ROOT, "", "", DIRECTORY, "", 0, mtime_ns)
+            mtime_ns, changed = self._one("SELECT root_mtime_ns, root_changed FROM state")
+            return Entry(ROOT, "", "", DIRECTORY, "", 0, mtime_ns, 0, f"{ROOT}.{changed:x}")
         row = self._db.execute(_ENTRY, (inode,)).fetchone()
         return None if row is None else Entry(*row)
 
@@ -138,6 +144,21 @@ class SqliteIndexView:
         """Clark name -> (version, XML) of the dead properties."""
         rows = self._db.execute("SELECT name, version, xml FROM property WHERE inode = ?", (inode,))
         return {name: (version, xml) for name, version, xml in rows}
+
+    def changes(self, seq: int, inode: str, limit: int) -> list[Change]:
+        """Up to ``limit`` entries whose (last change, inode) follows (``seq``, ``inode``), in that order."""
+        rows = self._db.execute(_CHANGES, (seq, inode, limit))
+        return [Change(Entry(*row[:9]), row[9], row[10]) for row in rows]
+
+    def gone(self, after: int, limit: int, parent: str = "") -> list[Gone]:
+        """Up to ``limit`` names that were taken away (from one directory) after the record ``after``, the oldest first."""
+        rows = self._db.execute(_GONE_FROM if parent else _GONE, {"after": after, "limit": limit, "parent": parent})
+        return [Gone(*row) for row in rows]
+
+    def gone_floor(self) -> int:
+        """Names that went at this seq or before are forgotten."""
+        (floor,) = self._one("SELECT gone_floor FROM state")
+        return int(floor)
 
     def reply(self, request_id: str) -> tuple[Any] | None:
         """What a committed record with that request id answered, in a 1-tuple; only the last 10,000 are kept."""

@@ -16,6 +16,7 @@ from davfs.core.keys import Key
 from davfs.core.model import DIRECTORY, ROOT
 from davfs.core.names import canonical
 from davfs.core.ports import IndexUpdate
+from davfs.storage.change_marks import ChangeMarks
 
 _PUT_SEGMENT = (
     "INSERT INTO segment (inode, number, version, json) VALUES (?, ?, ?, ?) ON CONFLICT (inode, number)"
@@ -30,17 +31,20 @@ _DELETE_PROPERTY = "DELETE FROM property WHERE inode = ? AND name = ? AND versio
 
 
 class IndexWriter:
-    """Used for one transaction. ``files``, ``size`` and ``root_mtime_ns`` are the totals so far, the caller's to store."""
+    """Used for one transaction. ``files``, ``size``, ``root_mtime_ns`` and ``marks.root`` are the totals so far, the caller's
+    to store after ``marks.finish()``."""
 
-    def __init__(self, db: sqlite3.Connection, files: int, size: int, root_mtime_ns: int) -> None:
+    def __init__(self, db: sqlite3.Connection, files: int, size: int, root_mtime_ns: int, root_changed: int) -> None:
         self._db = db
+        self.marks = ChangeMarks(db, root_changed)
         self.files = files
         self.size = size
         self.root_mtime_ns = root_mtime_ns
         self._given_times: list[tuple[int, str]] = []  # (mtime, directory) that the record sets, whatever it changes inside
 
-    def enter(self, updates: Sequence[IndexUpdate], at_ns: int) -> None:
-        """Enter the updates of one record that was made at ``at_ns``; :class:`CorruptData` if one is malformed."""
+    def enter(self, updates: Sequence[IndexUpdate], at_ns: int, seq: int) -> None:
+        """Enter the updates of the record ``seq`` that was made at ``at_ns``; :class:`CorruptData` if one is malformed."""
+        self.marks.seq = seq
         # Puts first: a directory that is renamed keeps its row, and with it its mtime.
         for wanted in (True, False):
             for update in updates:
@@ -52,6 +56,7 @@ class IndexWriter:
         if self._given_times:
             self._db.executemany("UPDATE entry SET mtime_ns = ? WHERE inode = ?", self._given_times)
             self._given_times.clear()
+        self.marks.prune()
 
     def _enter(self, key: Key, value: str | None, at_ns: int) -> None:
         if key.kind == keys.NAME:
@@ -62,6 +67,7 @@ class IndexWriter:
             self._put_or_delete(_PUT_SEGMENT, _DELETE_SEGMENT, int(key.part), key, value)
         else:
             self._put_or_delete(_PUT_PROPERTY, _DELETE_PROPERTY, key.part, key, value)
+            self.marks.entry(key.inode)
 
     def _put_name(self, key: Key, value: str, at_ns: int) -> None:
         name = values.decode_name(value)
@@ -75,26 +81,37 @@ class IndexWriter:
         if old is None:
             content = self._find("SELECT mtime_ns, size, etag FROM manifest WHERE inode = ?", key.inode)
             self._db.execute(
-                "INSERT INTO entry (inode, parent, name, canonical, kind, version, created_ns, mtime_ns, size, etag)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (key.inode, name.parent, name.name, alias, name.kind, key.version, name.created_ns)
+                "INSERT INTO entry"
+                " (inode, parent, name, canonical, kind, version, created_ns, changed, mtime_ns, size, etag)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (key.inode, name.parent, name.name, alias, name.kind, key.version, name.created_ns, self.marks.seq)
                 + (content or (name.created_ns, 0, "")),
             )
         else:
             self._db.execute(
-                "UPDATE entry SET parent = ?, name = ?, canonical = ?, kind = ?, version = ?, created_ns = ?"
+                "UPDATE entry SET parent = ?, name = ?, canonical = ?, kind = ?, version = ?, created_ns = ?, changed = ?"
                 " WHERE inode = ?",
-                (name.parent, name.name, alias, name.kind, key.version, name.created_ns, key.inode),
+                (name.parent, name.name, alias, name.kind, key.version, name.created_ns, self.marks.seq, key.inode),
             )
-            if old[1:] == (name.parent, name.name):
-                return
+        self.marks.below(name.parent)
+        if name.kind == DIRECTORY:
+            self.marks.below(key.inode)
+        if old is not None and old[1:] == (name.parent, name.name):
+            return
+        if old is not None:
+            self.marks.gone(old[1], old[2], key.inode if name.kind == DIRECTORY else "")
+            if name.kind == DIRECTORY:
+                self._db.execute("UPDATE entry SET moved = ? WHERE inode = ?", (self.marks.seq, key.inode))
             if old[1] != name.parent:
                 self._touch(old[1], at_ns)
         self._touch(name.parent, at_ns)
 
     def _delete_name(self, key: Key, at_ns: int) -> None:
-        gone = self._find("DELETE FROM entry WHERE inode = ? AND version = ? RETURNING parent", key.inode, key.version)
+        gone = self._find(
+            "DELETE FROM entry WHERE inode = ? AND version = ? RETURNING parent, name, kind", key.inode, key.version
+        )
         if gone is not None:
+            self.marks.gone(gone[0], gone[1], key.inode if gone[2] == DIRECTORY else "")
             self._touch(gone[0], at_ns)
 
     def _touch(self, directory: str, at_ns: int) -> None:
@@ -120,6 +137,7 @@ class IndexWriter:
             (key.inode, key.version, *content, value),
         )
         self._db.execute("UPDATE entry SET size = ?, mtime_ns = ?, etag = ? WHERE inode = ?", (*content, key.inode))
+        self.marks.entry(key.inode)
         self.files += old is None
         self.size += manifest.size - (0 if old is None else old[1])
 
@@ -129,6 +147,7 @@ class IndexWriter:
             self._db.execute(
                 "UPDATE entry SET size = 0, mtime_ns = created_ns, etag = '' WHERE inode = ?", (key.inode,)
             )
+            self.marks.entry(key.inode)
             self.files -= 1
             self.size -= gone[0]
 

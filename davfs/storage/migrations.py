@@ -40,6 +40,17 @@ CREATE INDEX chunk_removed ON chunk (removed_ns) WHERE removed_ns IS NOT NULL;
 -- Which epoch each part of the history belongs to, whether the log still has its records or not.
 CREATE TABLE epoch (seq INTEGER PRIMARY KEY, incarnation INTEGER NOT NULL, counter INTEGER NOT NULL) STRICT;
 INSERT INTO epoch SELECT min(seq), incarnation, counter FROM log GROUP BY incarnation, counter;
+-- What changed when, for etags of collections and for clients that sync (storage/change_marks.py).
+ALTER TABLE entry ADD COLUMN changed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE entry ADD COLUMN moved INTEGER NOT NULL DEFAULT 0;
+UPDATE entry SET etag = inode || '.0' WHERE kind = 'd';
+CREATE INDEX entry_by_change ON entry (changed, inode);
+CREATE TABLE gone (
+    seq INTEGER NOT NULL, parent TEXT NOT NULL, name TEXT NOT NULL, directory TEXT NOT NULL,
+    PRIMARY KEY (seq, parent, name)) STRICT, WITHOUT ROWID;
+CREATE INDEX gone_by_parent ON gone (parent, seq);
+ALTER TABLE state ADD COLUMN root_changed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE state ADD COLUMN gone_floor INTEGER NOT NULL DEFAULT 0;
 """,
 }
 

@@ -33,7 +33,7 @@ _IDLE_READERS = 8
 _SPARE_PAGES = 2048
 _STATE = (
     "incarnation, sealed_incarnation, sealed_counter, committed_incarnation, committed_counter, committed_seq,"
-    " files, bytes, root_mtime_ns"
+    " files, bytes, root_mtime_ns, root_changed"
 )
 
 _log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class ReplicaDb:
         row = self._db.execute(f"SELECT {_STATE} FROM state").fetchone()
         if row is None:
             raise CorruptData(f"{self._path} has lost its state; remove it to have it copied from another replica")
-        self._incarnation, si, sc, ci, cc, cs, self._files, self._bytes, self._root_mtime_ns = row
+        self._incarnation, si, sc, ci, cc, cs, self._files, self._bytes, self._root_mtime_ns, self._root_changed = row
         self._sealed = Epoch(si, sc)
         self._committed = Position(Epoch(ci, cc), cs)
         self._last = record_log.newest(self._db)
@@ -258,7 +258,7 @@ class ReplicaDb:
         if not applied:
             return
         with self._writing(durable=False) as db:
-            index = IndexWriter(db, self._files, self._bytes, self._root_mtime_ns)
+            index = IndexWriter(db, self._files, self._bytes, self._root_mtime_ns, self._root_changed)
             committed = self._committed
             for record, documents, updates in applied:
                 at = record.position
@@ -271,21 +271,23 @@ class ReplicaDb:
                     else:
                         db.execute("INSERT OR REPLACE INTO document VALUES (?, ?)", (document, snapshot))
                         db.execute("DELETE FROM document_change WHERE id = ?", (document,))
-                index.enter(updates, record.at_ns)
+                index.enter(updates, record.at_ns, at.seq)
                 if record.request_id:
                     reply = msgpack.packb(record.reply, use_bin_type=True)
                     db.execute("INSERT OR IGNORE INTO reply VALUES (?, ?, ?)", (at.seq, record.request_id, reply))
                 if at.seq % _PRUNE_EVERY == 0:
                     db.execute("DELETE FROM reply WHERE seq <= ?", (at.seq - REPLIES_KEPT,))
                 committed = at
+            index.marks.finish()
             db.execute(
                 "UPDATE state SET committed_incarnation = ?, committed_counter = ?, committed_seq = ?,"
-                " files = ?, bytes = ?, root_mtime_ns = ?",
-                (*committed.epoch, committed.seq, index.files, index.size, index.root_mtime_ns),
+                " files = ?, bytes = ?, root_mtime_ns = ?, root_changed = ?",
+                (*committed.epoch, committed.seq, index.files, index.size, index.root_mtime_ns, index.marks.root),
             )
             db.execute("COMMIT")
             self._committed = committed
             self._files, self._bytes, self._root_mtime_ns = index.files, index.size, index.root_mtime_ns
+            self._root_changed = index.marks.root
 
     def view(self) -> AbstractContextManager[IndexView]:
         """One committed state, for the thread that asks; keep it short, an old view keeps the write-ahead log long."""

@@ -87,7 +87,7 @@ def test_an_empty_store(store):
     assert list(store.iter_documents()) == []
     with store.view() as view:
         assert view.committed == ORIGIN
-        assert view.entry(ROOT) == Entry(ROOT, "", "", "d", "", 0, 0)
+        assert view.entry(ROOT) == Entry(ROOT, "", "", "d", "", 0, 0, 0, "root.0")
         assert view.entry("1.1.1.0") is None
         assert view.child(ROOT, "a") is None
         assert view.children(ROOT) == []

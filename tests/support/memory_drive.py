@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from davfs.cluster.api import Caller, Condition, Forward, LockRequest, Reader
+from davfs.cluster.api import Caller, ChangePage, Condition, Forward, LockRequest, Reader
 from davfs.core.digests import Digests, Hashing
 from davfs.core.errors import (
     AlreadyExists,
@@ -24,6 +24,7 @@ from davfs.core.errors import (
     NotFound,
     ParentMissing,
     PreconditionFailed,
+    SyncTokenInvalid,
     VolumeNotFound,
 )
 from davfs.core.model import DIRECTORY, FILE, ROOT, DavLock, Entry, Path, VolumeInfo, VolumePolicy
@@ -94,6 +95,7 @@ class MemoryVolume:
         self.under_way = 0
         self._lock = threading.RLock()
         self._locks: dict[str, tuple[DavLock, float]] = {}
+        self._pictures: dict[str, dict[Path, Entry]] = {}
         now = time.time_ns()
         self._root = Node(Entry(ROOT, "", "", DIRECTORY, "", now, now))
 
@@ -110,11 +112,11 @@ class MemoryVolume:
     def lookup(self, path: Path) -> Entry | None:
         with self._lock:
             node = self._find(path)
-            return node.entry if node else None
+            return self._shown(node) if node else None
 
     def children(self, path: Path) -> list[Entry]:
         with self._lock:
-            return [node.entry for _, node in sorted(self._collection(path).members.items())]
+            return [self._shown(node) for _, node in sorted(self._collection(path).members.items())]
 
     def properties(self, entry: Entry) -> Mapping[str, str]:
         with self._lock:
@@ -123,7 +125,7 @@ class MemoryVolume:
     def members(self, path: Path) -> Iterator[tuple[Entry, Mapping[str, str]]]:
         with self._lock:
             members = sorted(self._collection(path).members.items())
-            return iter([(node.entry, dict(node.properties)) for _, node in members])
+            return iter([(self._shown(node), dict(node.properties)) for _, node in members])
 
     def digests(self, entry: Entry) -> Digests:
         with self._lock:
@@ -142,6 +144,45 @@ class MemoryVolume:
             if node.entry.is_directory:
                 raise Forbidden("a collection has no content")
             return MemoryContent(node)
+
+    # Nothing clever: each token stands for a picture of the whole collection, and two pictures are compared.
+
+    def sync_token(self) -> str:
+        with self._lock:
+            return self._keep(self._picture(self._root, deep=True))
+
+    def changes(self, path: Path, token: str, *, deep: bool, limit: int) -> ChangePage:
+        with self._lock:
+            if token and token not in self._pictures:
+                raise SyncTokenInvalid("no such token")
+            now = self._picture(self._collection(path), deep=deep)
+            old = self._pictures[token] if token else {}
+            then = {p[len(path) :]: e for p, e in old.items() if p[: len(path)] == path and p != path}
+            then = {p: e for p, e in then.items() if deep or len(p) == 1}
+            names = [p for p in sorted({*then, *now}) if then.get(p) != now.get(p)]
+            page = {p: now.get(p) for p in names[:limit]}
+            known = {(*path, *p): e for p, e in {**then, **page}.items() if e is not None}
+            return ChangePage(page, self._keep(known), truncated=len(names) > limit)
+
+    def _picture(self, top: Node, *, deep: bool, path: Path = ()) -> dict[Path, Entry]:
+        found: dict[Path, Entry] = {}
+        for name, node in top.members.items():
+            found[*path, name] = self._shown(node)
+            if deep:
+                found.update(self._picture(node, deep=True, path=(*path, name)))
+        return found
+
+    def _keep(self, picture: dict[Path, Entry]) -> str:
+        token = f"urn:memory:{next(self._ids):x}"
+        self._pictures[token] = picture
+        return token
+
+    def _shown(self, node: Node) -> Entry:
+        """The entry; a collection's etag is that of everything in it."""
+        if not node.entry.is_directory:
+            return node.entry
+        inside = [(name, self._shown(member), member.properties) for name, member in sorted(node.members.items())]
+        return replace(node.entry, etag=_etag([repr((node.entry, node.properties, inside)).encode()]))
 
     def quota(self) -> tuple[int, int]:
         with self._lock:
