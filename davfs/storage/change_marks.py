@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from davfs.core.model import DIRECTORY, ROOT, TRASH, UPLOADS
+from davfs.core.model import DIRECTORY, ROOT, ROOTS
 
 GONE_KEPT = 200_000
 """Names that are remembered after they went; a client that is further behind reads everything anew."""
@@ -54,7 +54,7 @@ class ChangeMarks:
 
     def _visible(self, directory: str) -> bool:
         seen: set[str] = set()
-        while directory not in (ROOT, TRASH, UPLOADS) and directory not in seen:
+        while directory not in ROOTS and directory not in seen:
             seen.add(directory)
             row = self._db.execute("SELECT parent FROM entry WHERE inode = ?", (directory,)).fetchone()
             if row is None:
@@ -75,7 +75,7 @@ class ChangeMarks:
         stamped: set[str] = set()
         for inode, seq in sorted(self._touched.items(), key=lambda item: -item[1]):
             directory = inode
-            while directory not in stamped and directory not in (TRASH, UPLOADS):
+            while directory not in stamped and directory not in ROOTS[1:]:
                 stamped.add(directory)
                 if directory == ROOT:
                     self.root = seq
