@@ -143,8 +143,8 @@ def test_a_collections_etag_changes_with_anything_inside(dav: DavClient, path):
         assert dav("MKCOL", made).status == 201
     seen = [etag(dav, path)]
 
-    def step(*arguments: str, body: str = "", **headers: str) -> None:
-        assert dav(*arguments, body, **headers).status < 300
+    def step(method: str, target: str, body: str = "", **headers: str) -> None:
+        assert dav(method, target, body, **headers).status < 300
         now = etag(dav, path)
         assert now not in seen
         seen.append(now)
