@@ -147,7 +147,10 @@ class Holdings:
         if holder.log.stopped:
             yield from self._drop(holder)
             return None
-        return holder if holder.leased and volume_id not in self._leaving else None
+        return holder if self._is_usable(holder) else None
+
+    def _is_usable(self, holder: Holder) -> bool:
+        return holder.leased and holder.credentials.volume not in self._leaving
 
     def _take_or_find(self, volume: VolumeState) -> Protocol_[Forward | None]:
         """Take a free volume (None: look again), or name a node that can."""
@@ -183,9 +186,10 @@ class Holdings:
         def changed() -> bool:
             now = state.volumes.get(volume.id)
             holder = self._holders.get(volume.id)
-            return now is None or now.tenure.grant is None or now.tenure.grant.yields or now.tenure.last != before.last or (
-                holder is not None and (holder.leased or holder.log.stopped)  # not `serving`: its lease may have run out
-            )
+            # Not whether it serves: its lease may have run out.
+            served = holder is not None and (self._is_usable(holder) or holder.log.stopped)
+            free = now is None or now.tenure.grant is None or now.tenure.grant.yields
+            return served or free or (now is not None and now.tenure.last != before.last)
 
         yield Wait(self._site.applied, changed, min(RECHECK_S, max(0.05, deadline - self._site.clock.now())))
 

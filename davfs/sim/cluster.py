@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import msgpack
+
 from davfs.cluster.expiry import Expiry
 from davfs.cluster.fetcher import Fetcher
 from davfs.cluster.holdings import Holdings
@@ -17,6 +19,7 @@ from davfs.cluster.maintenance import Maintenance
 from davfs.cluster.replicas import Replicas
 from davfs.cluster.service import Service
 from davfs.cluster.site import Bounds, Site, Timing
+from davfs.core.cluster_state import VolumeState
 from davfs.core.effects import Reply
 from davfs.core.model import Epoch, Position, VolumePolicy
 from davfs.crdt.documents import AutomergeDocuments
@@ -31,7 +34,7 @@ from davfs.storage.replica_db import ReplicaDb
 VOLUME = "drive"
 VOLUME_ID = "00" * 16
 CHUNK_SIZE = 40
-TIMING = Timing(ttl=2.0, call=1.0, transfer=1.5, commit=1.5, heartbeat=0.3, idle=4.0, gate=5.0)
+TIMING = Timing(ttl=2.0, call=1.0, transfer=1.5, commit=1.5, heartbeat=0.3, idle=4.0, gate=5.0, drain=0.1, retire=0.5)
 BOUNDS = Bounds(log_recent=4)
 """So tight that logs are trimmed in every run."""
 
@@ -126,6 +129,8 @@ class SimNode:
             up=lambda name: name == self.name or cluster.sees(self.name, name),
             timing=TIMING,
             bounds=BOUNDS,
+            stored=lambda: tuple(self.stores),
+            drop_store=self._drop_store,
         )
         fetcher = Fetcher(site)
         replicas = Replicas(site, fetcher)
@@ -145,6 +150,10 @@ class SimNode:
             self.stores[volume] = WatchedStore(self.name, self._cluster.watch)
         return self.stores[volume]
 
+    def _drop_store(self, volume: str) -> None:
+        del self.stores[volume]
+        self._cluster.watch.dropped(self.name)
+
     def crash(self) -> None:
         """kill -9: the disk stays."""
         if self.process is not None and self.process.alive:
@@ -153,9 +162,10 @@ class SimNode:
 
 
 class SimCluster:
-    """Nodes that serve one small volume. ``mode``: of its policy, shared or exclusive."""
+    """Nodes that serve one small volume. ``mode``: of its policy, shared or exclusive; ``replicas``: how many of the nodes
+    keep its records (all)."""
 
-    def __init__(self, loop: Loop, count: int = 3, mode: str = "shared") -> None:
+    def __init__(self, loop: Loop, count: int = 3, mode: str = "shared", replicas: int = 0) -> None:
         self.loop = loop
         self.names = [f"node-{number + 1}" for number in range(count)]
         self.network = Network(loop, Weather())
@@ -164,21 +174,26 @@ class SimCluster:
         self.watch = Watch(loop, self.names)
         self.nodes = {name: SimNode(self, name) for name in self.names}
         for name in self.names:
-            self._command("node_set", name, f"http://{name}", "", 1.0, "")
-        policy = VolumePolicy(chunk_size=CHUNK_SIZE, copies=min(3, count), replicas=count, mode=mode)
-        self._command("volume_create", VOLUME_ID, VOLUME, asdict(policy), self.names)
+            self.command("node_set", name, f"http://{name}", "", 1.0, "")
+        policy = VolumePolicy(chunk_size=CHUNK_SIZE, copies=min(3, count), replicas=replicas or count, mode=mode)
+        self.command("volume_create", VOLUME_ID, VOLUME, asdict(policy), self.names[: replicas or count])
+        self.watch.deciding = lambda: self.volume.replica_set.deciding
         for node in self.nodes.values():
             node.start()
 
-    def _command(self, verb: str, *arguments: Any) -> None:
-        import msgpack
+    @property
+    def volume(self) -> VolumeState:
+        """The volume as the newest command left it."""
+        return self.raft.state.volumes[VOLUME_ID]
 
+    def command(self, verb: str, *arguments: Any) -> None:
+        """A command that gets into Raft's log at once."""
         self.raft.append(bytes(msgpack.packb([self.loop.random.randbytes(12).hex(), verb, *arguments])))
 
     def registered(self, name: str) -> bool:
         """Whether a node knows that all replicas may vote."""
         volume = self.nodes[name].state.volumes.get(VOLUME_ID)
-        return volume is not None and len(volume.incarnations) == len(self.names)
+        return volume is not None and len(volume.incarnations) == len(volume.replicas)
 
     def sees(self, one: str, other: str) -> bool:
         """Whether a node has reason to believe that another is up."""

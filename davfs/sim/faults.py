@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from davfs.core.effects import Protocol_, Sleep
-from davfs.sim.cluster import SimCluster, SimNode
+from davfs.sim.cluster import VOLUME_ID, SimCluster, SimNode
 from davfs.sim.network import Weather
 
 
@@ -19,7 +19,9 @@ class Troubles:
     pause: int = 4
     cut: int = 4
     weather: int = 4
+    replace: int = 0  # a volume replica comes, goes, or takes the place of another
     strike: float = 0.03  # how likely a node is hit just as its disk has kept a seal or a record
+    strike_step: float = 0.3  # how likely the holder is, just as Raft has taken a step of a change of replicas
 
 
 class Faults:
@@ -31,13 +33,15 @@ class Faults:
         self._troubles = troubles
         self._begun = False
         self._over = False
+        self.changes = 0  # of replicas, that were done
         cluster.watch.on_durable = self._strike
+        cluster.raft.on_append = self._strike_step
 
     def run(self) -> Protocol_[None]:
         """The task; run it in a process that never fails."""
         random, troubles = self._cluster.loop.random, self._troubles
         self._begun = True
-        kinds = ("crash", "crash_all", "pause", "cut", "weather")
+        kinds = ("crash", "crash_all", "pause", "cut", "weather", "replace")
         weights = [getattr(troubles, kind) for kind in kinds]
         while not self._over:
             yield Sleep(random.expovariate(1 / troubles.every_s))
@@ -75,6 +79,36 @@ class Faults:
         self.count += 1
         hit = random.choice((self._crash, self._pause, self._isolate))
         self._cluster.loop.at(random.uniform(0.0, 0.004), lambda: hit(self._cluster.nodes[node]))
+
+    def _strike_step(self, verb: str) -> None:
+        """The same for the steps of a change of replicas, which only the holder takes."""
+        if verb not in ("replicas_join", "replicas_done"):
+            return
+        self.changes += verb == "replicas_done" and self._cluster.volume.replica_set.change is None
+        random, grant = self._cluster.loop.random, self._cluster.volume.tenure.grant
+        if not self._begun or self._over or grant is None or random.random() >= self._troubles.strike_step:
+            return
+        self.count += 1
+        hit = random.choice((self._crash, self._pause, self._isolate))
+        self._cluster.loop.at(random.uniform(0.0, 0.1), lambda: hit(self._cluster.nodes[grant.address]))
+
+    def _replace(self) -> None:
+        """An administrator wants another set of replicas, or thinks better of it."""
+        random, cluster = self._cluster.loop.random, self._cluster
+        table = cluster.volume.replica_set
+        if not cluster.raft.reaches_majority(cluster.raft.leader):
+            return
+        if table.change is not None:
+            if random.random() < 0.15:
+                cluster.command("replicas_cancel", VOLUME_ID, table.version)
+            return
+        others = [name for name in cluster.names if name not in table.nodes]
+        add = random.choice(others) if others and (len(table.nodes) < 3 or random.random() < 0.8) else ""
+        remove = random.choice(table.nodes) if not add or (len(table.nodes) > 2 and random.random() < 0.7) else ""
+        if remove and not add and len(table.nodes) == 1:
+            return
+        cluster.loop.note(f"wanted: {add or 'nobody'} in place of {remove or 'nobody'}")
+        cluster.command("replicas_want", VOLUME_ID, add, remove)
 
     def _victim(self) -> SimNode:
         """Any node, but more often the one that holds the volume: nothing happens at the others."""

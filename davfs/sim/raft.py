@@ -23,7 +23,8 @@ RETRY_S = 0.05
 
 
 class SimRaft:
-    """The log, the leader, and each node's member. ``late`` and ``twice`` are probabilities for each command."""
+    """The log, the leader, and each node's member. ``late`` and ``twice`` are probabilities for each command; ``state`` is
+    what all members will come to, ``on_append(verb)`` is told of each command that got in."""
 
     def __init__(self, loop: Loop, network: Network, voters: Sequence[str]) -> None:
         self.log: list[bytes] = []
@@ -32,6 +33,8 @@ class SimRaft:
         self.late = 0.0
         self.twice = 0.0
         self.lag = 0.005
+        self.state = ClusterState()
+        self.on_append: Callable[[str], None] = lambda verb: None
         self._loop = loop
         self._network = network
         self._voters = tuple(voters)
@@ -70,6 +73,9 @@ class SimRaft:
     def append(self, command: bytes) -> int:
         """Put a command in the log; its index, from 1."""
         self.log.append(command)
+        decoded = tuple(msgpack.unpackb(command, raw=False, strict_map_key=False))
+        self.state.apply(decoded)
+        self.on_append(decoded[1])
         for member in list(self._members.values()):
             member.catch_up()
         return len(self.log)

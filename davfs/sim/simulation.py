@@ -38,11 +38,11 @@ class Simulation:
 
     def __init__(
         self, seed: int, steps: int = 80, nodes: int = 3, clients: int = 4, tracing: bool = False,
-        troubles: Troubles | None = None, weather: Weather | None = None,
+        troubles: Troubles | None = None, weather: Weather | None = None, replicas: int = 0,
     ) -> None:
         self.loop = Loop(seed, tracing)
         self.seed = seed
-        self.cluster = SimCluster(self.loop, nodes)
+        self.cluster = SimCluster(self.loop, nodes, replicas=replicas)
         self.history = History(self.loop)
         self.clients = [Client(self.cluster, self.history, f"c{n}") for n in range(clients)]
         self.faults = Faults(self.cluster, troubles or Troubles())
@@ -96,7 +96,9 @@ class Simulation:
         if self.healed_after > 2 * TIMING.ttl + 4:
             loop.fail(f"invariant 11: the volume served again only {self.healed_after:.1f} s after the last fault")
         self._drive(reader, self._read_all(reader), HEAL_LIMIT_S)
-        if not loop.run_until(lambda: caught_up(self._stores()), HEAL_LIMIT_S):
+        if not loop.run_until(self._replicas_are_settled, HEAL_LIMIT_S):
+            loop.fail("the change of replicas does not come to an end, or one that went keeps its store")
+        elif not loop.run_until(lambda: caught_up(self._stores()), HEAL_LIMIT_S):
             loop.fail("invariant 5: the replicas do not become the same after all faults ended")
 
     def _until_served(self, reader: Client) -> Protocol_[None]:
@@ -122,12 +124,17 @@ class Simulation:
             for name in ("a", "b"):
                 yield "get", (top, middle, name)
 
+    def _replicas_are_settled(self) -> bool:
+        table = self.cluster.volume.replica_set
+        keeping = {name for name, node in self.cluster.nodes.items() if node.stores}
+        return table.change is None and keeping == set(table.nodes)
+
     def _stores(self) -> dict[str, ReplicaStore]:
-        return {name: node.stores[VOLUME_ID] for name, node in self.cluster.nodes.items()}
+        return {name: self.cluster.nodes[name].stores[VOLUME_ID] for name in self.cluster.volume.replicas}
 
     def _figures(self) -> dict[str, float]:
         operations = self.history.operations
-        store = self._stores()[self.cluster.names[0]]
+        store = next(iter(self._stores().values()))
         return {
             "seconds": round(self.loop.now, 1),
             "events": self.loop.steps,
@@ -137,6 +144,7 @@ class Simulation:
             "refused": self.history.refused,
             "records": store.committed.seq,
             "epochs": store.committed.epoch.counter,
+            "changes": self.faults.changes,
             "cuts": self.cluster.watch.cuts,
             "healed": round(self.healed_after, 2),
         }

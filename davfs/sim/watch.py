@@ -10,16 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from davfs.core.model import NO_EPOCH, Epoch, Position
-from davfs.core.quorum import is_majority
+from davfs.core.quorum import is_joint_majority
 from davfs.sim.loop import Loop
 
 
 class Watch:
-    """What is on the replicas of the one volume. ``on_durable(node)``: told after each step that a disk has kept."""
+    """What is on the replicas of the one volume. ``on_durable(node)``: told after each step that a disk has kept;
+    ``deciding``: the sets of replicas that decide now, as Raft has them."""
 
     def __init__(self, loop: Loop, nodes: Sequence[str]) -> None:
+        self.deciding: Callable[[], Sequence[Sequence[str]]] = lambda: (self._nodes,)
         self._loop = loop
         self._nodes = tuple(nodes)
+        self._gone: set[Position] = set()
         self._sealed: dict[str, Epoch] = dict.fromkeys(nodes, NO_EPOCH)
         self._held: dict[str, dict[int, Position]] = {node: {} for node in nodes}
         self._read_out: dict[str, set[Position]] = {node: set() for node in nodes}
@@ -51,9 +54,16 @@ class Watch:
             self._judge(at)
         self.on_durable(node)
 
+    def dropped(self, node: str) -> None:
+        """A node that keeps the volume no longer has removed its replica; what it once read out stays read out."""
+        self._loop.note(f"{node} dropped its replica")
+        self._gone |= self._read_out[node]
+        self._sealed[node], self._held[node], self._read_out[node] = NO_EPOCH, {}, set()
+
     def _judge(self, at: Position) -> None:
         holders = [node for node in self._nodes if self._held[node].get(at.seq) == at]
         above = [node for node in self._nodes if self._sealed[node] > at.epoch]
-        known = any(at in self._read_out[node] for node in above)
-        if not known and is_majority(holders, self._nodes) and is_majority(above, self._nodes):
+        known = at in self._gone or any(at in self._read_out[node] for node in above)
+        sets = self.deciding()
+        if not known and is_joint_majority(holders, sets) and is_joint_majority(above, sets):
             self._loop.fail(f"invariant 2: record {at} reached a majority after a majority was sealed above its epoch")

@@ -12,6 +12,7 @@ from davfs.cluster.log import HolderLog
 from davfs.cluster.replica import Replica
 from davfs.core.effects import Call, Sleep, Spawn, Wait
 from davfs.core.errors import NotSealed
+from davfs.core.replica_set import ReplicaSet
 from davfs.storage.index_view import SqliteIndexView
 
 Mutant = Callable[[pytest.MonkeyPatch], None]
@@ -76,6 +77,16 @@ def unknown_told_as_done(patch: pytest.MonkeyPatch) -> None:
         return True
 
     patch.setattr(HolderLog, "wait_committed", wait_committed)
+
+
+def two_step_change_of_replicas(patch: pytest.MonkeyPatch) -> None:
+    """The new set takes over from the old one at once: no moment in which both decide."""
+    patch.setattr(ReplicaSet, "deciding", property(lambda self: (self.nodes,)))
+
+
+def newcomer_not_awaited(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Followers, "has_caught_up", lambda self, node, seq: bool(self.by_node[node].incarnation))
+    patch.setattr(HolderLog, "majority_holds_all", lambda self, version: True)
 
 
 MUTANTS: dict[str, Mutant] = {

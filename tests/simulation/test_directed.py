@@ -16,9 +16,9 @@ from tests.simulation import mutants
 class Stage:
     """A calm cluster, and requests through a chosen node."""
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, nodes: int = 3) -> None:
         self.loop = Loop(seed)
-        self.cluster = SimCluster(self.loop)
+        self.cluster = SimCluster(self.loop, nodes, replicas=3)
         self.history = History(self.loop)
         self.client = Client(self.cluster, self.history, "c")
         self.loop.run_until(lambda: all(self.cluster.registered(name) for name in self.cluster.names), 10)
