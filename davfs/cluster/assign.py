@@ -16,6 +16,7 @@ from davfs.cluster.holder import Holder, free
 from davfs.cluster.log import Credentials
 from davfs.cluster.replica import Replica
 from davfs.cluster.site import Site
+from davfs.cluster.snapshots import pull
 from davfs.core.chunking import digest_of
 from davfs.core.cluster_state import VolumeState, value_of
 from davfs.core.effects import Call, Gather, Outcomes, Protocol_, Reply, Submit
@@ -125,6 +126,9 @@ def _adopt(
     """Bring the holder's own log to the end of the best one that was found, applying what is known to be committed."""
     wanted = position(status["last"])
     at = _common(replica, status)
+    if at.seq < (least := position(status["floor"]).seq):
+        yield from pull(site, replica, credentials, source, least)
+        at = replica.store.committed
     digest = digest_of(credentials.token)
     while at.seq < wanted.seq:
         args = {**credentials.wire(), "first": at.seq + 1, "limit": MIB}

@@ -11,12 +11,13 @@ from collections import deque
 from collections.abc import Sequence
 
 from davfs.cluster.chunk_read import fetch_missing
+from davfs.cluster.manifests import chunk_page
 from davfs.cluster.site import Site
 from davfs.core import keys, values
 from davfs.core.effects import Protocol_, Sleep, Wait
 from davfs.core.errors import DavfsError
 from davfs.core.model import ChunkRef
-from davfs.core.ports import AppliedRecord
+from davfs.core.ports import AppliedRecord, ReplicaStore
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ GRACE_S = 2.0
 """How long a copy that is still on its way may take before it is fetched."""
 
 RETRY_S = 5.0
+PAGE_PAUSE_S = 0.005
 QUEUE = 100_000
 
 
@@ -34,6 +36,7 @@ class Fetcher:
         self._site = site
         self._signal = site.make_signal()
         self._queue: deque[tuple[float, str, ChunkRef]] = deque(maxlen=QUEUE)
+        self._whole: deque[tuple[str, ReplicaStore]] = deque()
         self._stopped = False
         self.fetched = 0
 
@@ -53,11 +56,39 @@ class Fetcher:
         if self._queue:
             self._signal.notify()
 
+    def installed(self, volume: str, store: ReplicaStore) -> None:
+        """Note that all of a volume's files may want chunks here: a snapshot has replaced what was known of it."""
+        self._whole.append((volume, store))
+        self._signal.notify()
+
+    def _look_through(self, volume: str, store: ReplicaStore) -> Protocol_[None]:
+        """Fetch what is missing of the chunks of all files; what nobody has now is tried again like anything else."""
+        after: str | None = ""
+        while after is not None and not self._stopped:
+            with store.view() as view:
+                after, chunks = chunk_page(view, after)
+            for chunk in chunks:
+                try:
+                    self.fetched += yield from fetch_missing(self._site, volume, chunk)
+                except DavfsError:
+                    self._queue.append((self._site.clock.now() + RETRY_S, volume, chunk))
+            yield Sleep(PAGE_PAUSE_S)
+
     def run(self) -> Protocol_[None]:
         """The background task."""
         while not self._stopped:
+            if self._whole:
+                volume, store = self._whole.popleft()
+                try:
+                    yield from self._look_through(volume, store)
+                except DavfsError as error:
+                    log.info("volume %s: missing chunks are looked for later: %s", volume, error)
+                    yield Sleep(RETRY_S)
+                    if volume in self._site.state.volumes:
+                        self._whole.append((volume, store))
+                continue
             if not self._queue:
-                yield Wait(self._signal, lambda: self._stopped or bool(self._queue), 60.0)
+                yield Wait(self._signal, lambda: self._stopped or bool(self._queue or self._whole), 60.0)
                 continue
             due, volume, chunk = self._queue.popleft()
             if (delay := due - self._site.clock.now()) > 0:

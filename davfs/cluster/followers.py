@@ -16,13 +16,16 @@ from davfs.core.replica_set import ReplicaSet
 @dataclass(slots=True)
 class Follower:
     """A replica as the holder knows it. ``match``: the log up to there is durably the same; ``told``: commit mark sent;
-    ``applied``: up to there in its documents and index."""
+    ``applied``: up to there in its documents and index; ``catching``: it is fetching a snapshot, bytes of how many, for
+    which the records behind ``pinned`` are kept."""
 
     node: str
     next_seq: int
     match: int = 0
     told: int = 0
     applied: int = 0
+    catching: tuple[int, int] | None = None
+    pinned: int = 0
     sealed: bool = False
     failing: bool = False
     incarnation: str = ""

@@ -191,8 +191,12 @@ class HolderLog:
         try:
             if not follower.sealed:
                 yield from self._seal(follower)
-            request = self._request(follower)
-            outcome = yield request.call
+            floor = self._replica.store.floor.seq
+            if follower.next_seq <= floor and follower.next_seq - 1 not in self._tail:
+                outcome = yield from self._catch_up(follower, floor)
+            else:
+                request = self._request(follower)
+                outcome = yield request.call
         except DavfsError as error:
             outcome = error
         taken = self._settle(follower, request, outcome)
@@ -235,6 +239,8 @@ class HolderLog:
                 follower.next_seq = request.match + 1
                 follower.told = request.committed
                 follower.applied = position(outcome.value["committed"]).seq
+            case Reply():
+                failing = follower.catching is not None  # it takes no records yet
             case LogMismatch():
                 follower.match = 0
                 follower.next_seq = self._resume_at(follower.next_seq, outcome)
@@ -292,6 +298,34 @@ class HolderLog:
         if first <= floor < tried - 1 and position(error.data["last"]).seq >= floor:
             return floor + 1  # it has logged more than it has applied: perhaps up to what is still here
         return first
+
+    def _catch_up(self, follower: Follower, floor: int) -> Protocol_[Reply]:
+        """Have a replica fetch a snapshot, for the records that it lacks are here no longer; look how far it is."""
+        if follower.catching is None:
+            follower.pinned = floor
+        args = {**self._credentials.wire(), "source": self._source(follower.node, floor), "least": floor}
+        reply: Reply = yield Call(follower.node, "replica.catch_up", args, timeout=self._site.timing.call)
+        if reply.value["catching"]:
+            follower.catching = reply.value["done"], reply.value["total"]
+            yield Sleep(self._site.timing.heartbeat)
+            return reply
+        follower.catching = None
+        if (reached := position(reply.value["committed"]).seq) >= floor:
+            follower.next_seq = min(reached, self.last.seq) + 1
+        else:
+            yield Sleep(self._site.timing.heartbeat)
+        return reply
+
+    def _source(self, lagging: str, floor: int) -> str:
+        """Whom to copy from: this node, or for a program, which serves nobody, a replica that has what is wanted."""
+        members = self._table().members
+        if self._site.node in members:
+            return self._site.node
+        able = [f.node for f in self.followers.by_node.values() if f.applied >= floor and not f.failing]
+        source = next((node for node in members if node in able and node != lagging), None)
+        if source is None:
+            raise ChunkMissing(f"no other replica has record {floor} to copy from")
+        return source
 
     def _admit(self, follower: Follower) -> Protocol_[None]:
         """Ask Raft to let a new store vote, once it holds everything that is committed (section 3: wiped replicas)."""
@@ -354,6 +388,9 @@ class HolderLog:
             self._heavy = self._replica.store.log_within(bounds.log_bytes, committed - bounds.log_records)
             self._weighed = committed
         away = max(committed - bounds.log_records, self._heavy)
+        # What comes after a snapshot that is being fetched stays for whoever fetches it, but not without end.
+        pins = [f.pinned for f in self.followers.by_node.values() if f.catching is not None]
+        away = min([away, *(max(pin, committed - 4 * bounds.log_records) for pin in pins)])
         return max(0, min(max(slowest, away), committed - bounds.log_recent))
 
     def _forget(self, reached: int) -> None:

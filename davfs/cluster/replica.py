@@ -31,10 +31,12 @@ RECENT_RECORDS = 256
 RECENT_BYTES = 64 * 1024
 """What may be kept in memory between log and index: so many requests' records, of so many bytes a request."""
 
-TRIM_EVERY_S = 2.0
 TRIM_RECORDS = 500
 TRIM_PAGES = 256
 TRIM_PAUSE_S = 0.02
+
+FROZEN_KEPT_S = 600.0
+"""How long a snapshot is kept for others after somebody last asked for it."""
 
 _NO_ACTOR = bytes(16)
 
@@ -68,8 +70,10 @@ class Replica:
         volume: str,
         store: ReplicaStore,
         applied: Callable[[str, Sequence[AppliedRecord]], None] = lambda volume, records: None,
+        installed: Callable[[str, ReplicaStore], None] = lambda volume, store: None,
     ) -> None:
         self.volume = volume
+        self._installed = installed  # told (volume, store) when a snapshot has replaced everything
         self._applied = applied  # told (volume, records) after they are in documents and index
         self.store = store
         self.progress = site.make_signal()  # notified when there is something to apply
@@ -80,6 +84,9 @@ class Replica:
         self._commit_target = 0
         self._trim_below = 0
         self._pause = (0, 0.0)  # (a seq, until when nothing behind it is applied)
+        self.catching: tuple[int, int] | None = None  # a snapshot is on its way: bytes that are here, of how many
+        self.freezing = False  # a snapshot is being made
+        self.frozen_used = 0.0  # when it was last asked for
         self._documents: OrderedDict[str, tuple[Document, int]] = OrderedDict()
         self._recent: dict[int, bytes] = {}  # appended here and not yet applied, to spare reading them back
 
@@ -241,6 +248,19 @@ class Replica:
         self._documents[name] = loaded
         return loaded
 
+    # --- snapshots --------------------------------------------------------------------------------------------------
+
+    def install(self) -> None:
+        """Put the snapshot that has arrived in the place of everything here (``snapshots.py``)."""
+        with self._log_lock, self._apply_lock:
+            try:
+                self.store.install()
+            finally:
+                self._documents.clear()
+                self._recent.clear()
+            log.info("volume %s: a snapshot at %s is installed", self.volume, self.store.committed)
+        self._installed(self.volume, self.store)
+
     def close(self) -> None:
         """Close the store, after what is being applied."""
         with self._log_lock, self._apply_lock:
@@ -256,8 +276,10 @@ class Replica:
     def keep_trimming(self, stopped: Callable[[], bool]) -> Protocol_[None]:
         """The background task that keeps log and database small. ``stopped()`` ends it."""
         while not stopped():
-            yield Sleep(TRIM_EVERY_S)
+            yield Sleep(self._site.timing.tidy)
             try:
+                if self.store.frozen and self._site.clock.now() - self.frozen_used > FROZEN_KEPT_S:
+                    self.store.thaw()
                 yield from self.trim()
             except DavfsError as error:
                 log.info("volume %s: the log is trimmed later: %s", self.volume, error)

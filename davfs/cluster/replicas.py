@@ -62,7 +62,8 @@ class Replicas:
 
     def _opened(self, volume_id: str) -> Replica:
         self._left_over.discard(volume_id)
-        return Replica(self._site, volume_id, self._site.open_store(volume_id), self._fetcher.applied)
+        store = self._site.open_store(volume_id)
+        return Replica(self._site, volume_id, store, self._fetcher.applied, self._fetcher.installed)
 
     def wait_for(self, volume_id: str) -> Protocol_[Replica]:
         """The same for a request of a holder: Raft may tell this node of a new volume a moment later than the holder."""

@@ -8,22 +8,18 @@ unless told otherwise, it verifies each against its digest, so that rot is found
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from davfs.cluster.chunk_read import fetch_missing, read_chunk
+from davfs.cluster.manifests import chunk_page
 from davfs.cluster.replicas import Replicas
 from davfs.cluster.site import Site
-from davfs.core import values
 from davfs.core.effects import Call, Protocol_, Sleep
 from davfs.core.errors import ChunkMissing, CorruptData, DavfsError
 from davfs.core.model import MIB, ChunkRef
-from davfs.core.ports import IndexView, ReplicaStore
+from davfs.core.ports import ReplicaStore
 
 log = logging.getLogger(__name__)
-
-PAGE = 200
-"""Manifests that are read at once."""
 
 START_DELAY_S = 10.0
 LOOK_S = 0.0005
@@ -74,7 +70,7 @@ class Scrub:
         after: str | None = ""
         while after is not None and not self._stopped:
             with store.view() as view:
-                after, chunks = _page(view, after)
+                after, chunks = chunk_page(view, after)
             budget = 0.0
             for chunk in chunks:
                 for node in self._nodes_of(volume, chunk):
@@ -122,19 +118,3 @@ class Scrub:
         data = yield from read_chunk(self._site, volume, chunk)
         args = {"volume": volume, "digest": chunk.digest, "repair": True}
         yield Call(node, "chunk.put", args, data, self._site.timing.transfer)
-
-
-def _page(view: IndexView, after: str) -> tuple[str | None, list[ChunkRef]]:
-    """(where the next page begins, or None at the end; the chunks that a page of manifests names)."""
-    manifests = view.manifests(after, PAGE)
-    chunks = [chunk for _, manifest in manifests for chunk in manifest.chunks]
-    for _, manifest in manifests:
-        for number in range(manifest.segments):
-            chunks.extend(_segment(view, manifest.content, number))
-    return (manifests[-1][0] if manifests else None), chunks
-
-
-def _segment(view: IndexView, content: str, number: int) -> Iterator[ChunkRef]:
-    stored = view.segment(content, number)
-    if stored is not None:
-        yield from values.decode_segment(stored[1])

@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeAlias
 
 from davfs.cluster.assign import unpack
+from davfs.cluster.log import Credentials
 from davfs.cluster.replica import Replica
 from davfs.cluster.site import Site
+from davfs.cluster.snapshots import catch_up, offer, piece
 from davfs.core import grants
 from davfs.core.chunking import digest_of
 from davfs.core.effects import Protocol_, Reply, Wait
@@ -39,6 +41,9 @@ class Service:
             "replica.append": self._checked(self._append),
             "replica.confirm": self._checked(self._confirm),
             "replica.read_log": self._checked(self._read_log),
+            "replica.catch_up": self._checked(self._catch_up),
+            "replica.snapshot": self._checked(self._snapshot),
+            "replica.snapshot_read": self._checked(self._snapshot_read),
             "chunk.put": self._checked(self._chunk_put),
             "chunk.get": self._checked(self._chunk_get),
             "chunk.check": self._checked(self._chunk_check),
@@ -85,6 +90,25 @@ class Service:
         replica.check_sealed(Epoch(*args["epoch"]), digest_of(args["token"]))
         records = replica.store.read_log(int(args["first"]), int(args["limit"]))
         return Reply({"records": [len(data) for data in records]}, b"".join(records))
+
+    def _catch_up(self, peer: str, args: Mapping[str, Any], blob: bytes) -> Protocol_[Reply]:
+        replica = yield from self._sealed(args)
+        credentials = Credentials(args["volume"], Epoch(*args["epoch"]), args["token"])
+        return Reply((yield from catch_up(self._site, replica, credentials, str(args["source"]), int(args["least"]))))
+
+    def _snapshot(self, peer: str, args: Mapping[str, Any], blob: bytes) -> Protocol_[Reply]:
+        replica = yield from self._sealed(args)
+        return Reply((yield from offer(self._site, replica, int(args["least"]))))
+
+    def _snapshot_read(self, peer: str, args: Mapping[str, Any], blob: bytes) -> Protocol_[Reply]:
+        replica = yield from self._sealed(args)
+        return piece(self._site, replica, str(args["id"]), int(args["offset"]), int(args["size"]))
+
+    def _sealed(self, args: Mapping[str, Any]) -> Protocol_[Replica]:
+        """The replica that a holder means, which it must have sealed."""
+        replica = yield from self._replicas.wait_for(args["volume"])
+        replica.check_sealed(Epoch(*args["epoch"]), digest_of(args["token"]))
+        return replica
 
     # --- chunks -----------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ class Timing:
     heartbeat: float = 0.5  # between appends to a replica when there is nothing to send
     idle: float = 60.0  # a volume that nobody uses is freed after this
     leaderless: float = 2.5  # elections take less: after this, requests that wait for Raft are refused
+    tidy: float = 2.0  # between looks at what a replica's log no longer needs
     gate: float = 30.0  # how long a change waits for others on the same path
     drain: float = 0.5  # how long requests that are on their way keep a volume that is to be given up
     retire: float = 15.0  # how long a replica that is not one any more still serves downloads
@@ -42,6 +43,8 @@ class Bounds:
     window: int = 3  # chunks of one upload that may wait for their write quorum at once
     log_recent: int = 1_000  # records that stay in every log, so that a moment's absence costs no snapshot
     log_records: int = 200_000  # that stay for a replica which is away; it then gets a snapshot
+    snapshot_rate: int = 32 << 20  # bytes a second of a snapshot that is made or fetched
+    snapshot_piece: int = 1 << 20  # of which that many bytes are fetched at once
     log_bytes: int = 256 << 20  # the same in bytes
 
 

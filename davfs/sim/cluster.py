@@ -22,6 +22,7 @@ from davfs.cluster.site import Bounds, Site, Timing
 from davfs.core.cluster_state import VolumeState
 from davfs.core.effects import Reply
 from davfs.core.model import Epoch, Position, VolumePolicy
+from davfs.core.ports import Snapshot
 from davfs.crdt.documents import AutomergeDocuments
 from davfs.sim.front import Front
 from davfs.sim.loop import Done, Loop, Process, SimSignal, reply_of
@@ -34,9 +35,12 @@ from davfs.storage.replica_db import ReplicaDb
 VOLUME = "drive"
 VOLUME_ID = "00" * 16
 CHUNK_SIZE = 40
-TIMING = Timing(ttl=2.0, call=1.0, transfer=1.5, commit=1.5, heartbeat=0.3, idle=4.0, gate=5.0, drain=0.1, retire=0.5)
-BOUNDS = Bounds(log_recent=4)
-"""So tight that logs are trimmed in every run."""
+TIMING = Timing(
+    ttl=2.0, call=1.0, transfer=1.5, commit=1.5, heartbeat=0.3, idle=4.0, gate=5.0, tidy=0.3, drain=0.1,
+    retire=0.5,
+)
+BOUNDS = Bounds(log_recent=1, log_records=2, snapshot_rate=500_000, snapshot_piece=50_000)
+"""So tight that logs are trimmed, and replicas that were away need a snapshot, in every run."""
 
 
 class SimClock:
@@ -82,6 +86,15 @@ class WatchedStore(ReplicaDb):
     ) -> None:
         super().append(records, cut_from, chunks)
         self._watch.appended(self._node, [at for at, _ in records], cut_from)
+
+    def receive(self, snapshot: Snapshot, offset: int, data: bytes) -> None:
+        super().receive(snapshot, offset, data)
+        self._watch.received(self._node)
+
+    def install(self) -> None:
+        super().install()
+        history = [self.position_at(seq) for seq in range(1, self.last.seq + 1)]
+        self._watch.installed(self._node, [at for at in history if at is not None])
 
 
 class SimNode:

@@ -146,5 +146,6 @@ class Simulation:
             "epochs": store.committed.epoch.counter,
             "changes": self.faults.changes,
             "cuts": self.cluster.watch.cuts,
+            "snapshots": self.cluster.watch.installs,
             "healed": round(self.healed_after, 2),
         }

@@ -28,6 +28,7 @@ class Watch:
         self._read_out: dict[str, set[Position]] = {node: set() for node in nodes}
         self.appends = 0
         self.cuts = 0
+        self.installs = 0
         self.on_durable: Callable[[str], None] = lambda node: None
 
     def sealed(self, node: str, epoch: Epoch) -> None:
@@ -59,6 +60,19 @@ class Watch:
         self._loop.note(f"{node} dropped its replica")
         self._gone |= self._read_out[node]
         self._sealed[node], self._held[node], self._read_out[node] = NO_EPOCH, {}, set()
+
+    def received(self, node: str) -> None:
+        """A piece of a snapshot has come: a moment to be struck at."""
+        self.on_durable(node)
+
+    def installed(self, node: str, history: Sequence[Position]) -> None:
+        """A snapshot has replaced all that a replica held."""
+        self._loop.note(f"{node} installed a snapshot up to {history[-1]}")
+        self._held[node] = {at.seq: at for at in history}
+        self.installs += 1
+        for at in history:
+            self._judge(at)
+        self.on_durable(node)
 
     def _judge(self, at: Position) -> None:
         holders = [node for node in self._nodes if self._held[node].get(at.seq) == at]

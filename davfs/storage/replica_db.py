@@ -8,38 +8,34 @@ simply stands further back. The next append syncs what came before it.
 
 from __future__ import annotations
 
-import logging
 import sqlite3
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import msgpack
 
-from davfs.core.errors import CorruptData, DavfsError, StorePoisoned, Unavailable
+from davfs.core.errors import CorruptData
 from davfs.core.model import ORIGIN, Epoch, Position
-from davfs.core.ports import AppliedRecord, ChunkPage, IndexView, StoredDocument
+from davfs.core.ports import AppliedRecord, ChunkPage, IndexView, Snapshot, StoredDocument
 from davfs.storage import record_log, small_chunks
 from davfs.storage.audit import SqliteAudit
-from davfs.storage.files import poisoned
+from davfs.storage.database import Database
 from davfs.storage.index_view import SqliteIndexView
 from davfs.storage.index_writer import IndexWriter
-from davfs.storage.schema import MEMORY, open_reader, open_writer, translate
+from davfs.storage.schema import open_writer, translate
+from davfs.storage.snapshots import SnapshotFiles, SnapshotMemory, carry_chunks, carry_over
 
 REPLIES_KEPT = 10_000
 _PRUNE_EVERY = 256
-_IDLE_READERS = 8
 _SPARE_PAGES = 2048
 _STATE = (
     "incarnation, sealed_incarnation, sealed_counter, committed_incarnation, committed_counter, committed_seq,"
     " files, bytes, root_mtime_ns, root_changed"
 )
 
-_log = logging.getLogger(__name__)
 
-
-class ReplicaDb:
+class ReplicaDb(Database):
     """Port: :class:`davfs.core.ports.ReplicaStore`. Thread-safe; readers do not wait for the writer.
 
     ``path`` may be ``":memory:"`` (the simulator): then there is one connection, a view excludes everyone else, and a
@@ -48,24 +44,8 @@ class ReplicaDb:
 
     def __init__(self, path: Path | str, age_ns: Callable[[], int] = lambda: 0) -> None:
         self._age_ns = age_ns  # the clock that small chunks age by (storage/age_clock.py)
-        self._path = str(path)
-        self._memory = self._path == MEMORY
-        self._lock = threading.RLock()  # the writer's
-        self._pool = threading.Lock()
-        self._readers: list[sqlite3.Connection] = []
-        self._closed = False
-        self._viewing = 0
-        self._poison = ""
-        self._full_sync = True
-        self._db = open_writer(self._path)
-        try:
-            self._read_state()
-        except sqlite3.Error as error:
-            self._db.close()
-            raise translate(error, self._path, writing=False) from error
-        except BaseException:
-            self._db.close()
-            raise
+        super().__init__(path)
+        self._snapshots = SnapshotMemory() if self._memory else SnapshotFiles(self._path)
 
     def _read_state(self) -> None:
         row = self._db.execute(f"SELECT {_STATE} FROM state").fetchone()
@@ -289,6 +269,80 @@ class ReplicaDb:
             self._files, self._bytes, self._root_mtime_ns = index.files, index.size, index.root_mtime_ns
             self._root_changed = index.marks.root
 
+    # --- snapshots --------------------------------------------------------------------------------------------------
+
+    @property
+    def frozen(self) -> Snapshot | None:
+        """The snapshot that is kept for others."""
+        return self._snapshots.frozen
+
+    def freeze(self, rate: int) -> Snapshot:
+        """Make a snapshot of what is committed now, in place of an older one, at most ``rate`` bytes a second."""
+        with self._reading() as db:
+            return self._snapshots.freeze(db, rate)
+
+    def read_frozen(self, name: str, offset: int, size: int) -> bytes:
+        """A piece of the frozen snapshot; :class:`NotFound` if there is none of that id any more."""
+        return self._snapshots.read(name, offset, size)
+
+    def thaw(self) -> None:
+        """Forget the frozen snapshot."""
+        self._snapshots.thaw()
+
+    def arrived(self) -> tuple[Snapshot, int] | None:
+        """The snapshot that is being received, and how many bytes of it are here (a restart keeps them)."""
+        return self._snapshots.arrived()
+
+    def receive(self, snapshot: Snapshot, offset: int, data: bytes) -> None:
+        """Store a piece of a snapshot of another store; one at 0 begins anew."""
+        self._snapshots.receive(snapshot, offset, data)
+
+    def install(self) -> None:
+        """Replace everything here by the snapshot that has arrived, at once, once it is verified.
+
+        Incarnation and seal stay; what this log has and the snapshot's history has not becomes late.
+        """
+        arrived = self._snapshots.arrived()
+        if arrived is None:
+            raise ValueError("no snapshot has arrived")
+        try:
+            self._snapshots.verify(arrived[0])
+            ready = self._snapshots.open_ready(arrived[0])
+        except CorruptData:
+            self._snapshots.discard()
+            raise
+        except sqlite3.DatabaseError as error:
+            failure = translate(error, self._path, writing=False)
+            if isinstance(failure, CorruptData):
+                self._snapshots.discard()
+            raise failure from error
+        with self._reading() as db:
+            carry_chunks(db, ready, self._age_ns())
+        with self._lock:
+            if arrived[0].position <= self._last:
+                ready.close()
+                self._snapshots.discard()
+                raise ValueError(f"a snapshot at {arrived[0].position} brings nothing to a log that ends at {self._last}")
+            self._check_open()
+            carry_over(self._db, ready, self.incarnation, self._sealed)
+            with self._nobody_reading():
+                self._swap(ready)
+
+    def _swap(self, ready: sqlite3.Connection) -> None:
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self._db.close()
+        if isinstance(self._snapshots, SnapshotMemory):
+            self._db = ready
+            self._snapshots.discard()
+        else:
+            ready.close()
+            try:
+                self._snapshots.replace()
+            finally:
+                self._db = open_writer(self._path)  # the new one, or the old one as it was
+                self._full_sync = True
+        self._read_state()
+
     def view(self) -> AbstractContextManager[IndexView]:
         """One committed state, for the thread that asks; keep it short, an old view keeps the write-ahead log long."""
         return self._viewing_one()
@@ -309,97 +363,3 @@ class ReplicaDb:
         with self._reading() as db:
             rows = db.execute("SELECT id FROM document UNION SELECT id FROM document_change ORDER BY 1").fetchall()
         return iter([name for (name,) in rows])
-
-    def close(self) -> None:
-        """Close; reads that are under way end as they are. Idempotent."""
-        with self._lock, self._pool:
-            if not self._closed:
-                self._closed = True
-                for reader in self._readers:
-                    reader.close()
-                self._readers.clear()
-                self._db.close()
-
-    # --- transactions -----------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _writing(self, durable: bool) -> Iterator[sqlite3.Connection]:
-        """A write transaction, which the body commits itself; rolled back if it does not."""
-        with self._lock:
-            if self._poison:
-                raise poisoned(self._poison)
-            if self._viewing:
-                raise RuntimeError("a replica in memory cannot be written while a view of it is open")
-            try:
-                self._check_open()
-                if durable is not self._full_sync:
-                    self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-                    self._full_sync = durable
-                self._db.execute("BEGIN IMMEDIATE")
-                yield self._db
-            except sqlite3.Error as error:
-                raise self._failed(error) from error
-            finally:
-                self._roll_back()
-
-    def _roll_back(self) -> None:
-        try:
-            if not self._closed and self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-        except sqlite3.Error as error:
-            self._poison = self._poison or f"{self._path} could not undo a transaction ({error})"
-
-    def _failed(self, error: sqlite3.Error) -> DavfsError:
-        failure = translate(error, self._path, writing=True)
-        if isinstance(failure, StorePoisoned):
-            self._poison = f"writing {self._path} failed ({error})"
-            _log.critical("%s: this replica takes no more records", self._poison)
-        return failure
-
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        """A read transaction: everything read in it is one state."""
-        if self._memory:
-            with self._lock:
-                self._check_open()
-                self._viewing += 1
-                try:
-                    yield self._db
-                finally:
-                    self._viewing -= 1
-            return
-        reader = self._take_reader()
-        try:
-            reader.execute("BEGIN")
-            yield reader
-        except sqlite3.Error as error:
-            raise translate(error, self._path, writing=False) from error
-        finally:
-            self._give_back(reader)
-
-    def _take_reader(self) -> sqlite3.Connection:
-        with self._pool:
-            self._check_open()
-            if self._readers:
-                return self._readers.pop()
-        try:
-            return open_reader(self._path)
-        except sqlite3.Error as error:
-            raise translate(error, self._path, writing=False) from error
-
-    def _give_back(self, reader: sqlite3.Connection) -> None:
-        try:
-            if reader.in_transaction:
-                reader.execute("ROLLBACK")
-        except sqlite3.Error:
-            reader.close()
-            return
-        with self._pool:
-            if len(self._readers) < _IDLE_READERS and not self._closed:
-                self._readers.append(reader)
-                return
-        reader.close()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise Unavailable(f"the replica {self._path} is closed")
