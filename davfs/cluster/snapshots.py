@@ -19,7 +19,7 @@ from davfs.core.chunking import digest_of
 from davfs.core.effects import Call, Protocol_, Reply, Sleep, Spawn, Wait
 from davfs.core.errors import CorruptData, DavfsError, Unavailable
 from davfs.core.model import MIB, Position, position
-from davfs.core.ports import Snapshot
+from davfs.core.snapshot_port import Snapshot
 
 log = logging.getLogger(__name__)
 

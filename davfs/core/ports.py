@@ -15,6 +15,7 @@ from davfs.core.keys import Key
 from davfs.core.model import ChunkRef, Entry, Epoch, Manifest, Position
 from davfs.core.raft_log import LogChange, LogImage
 from davfs.core.record import Record
+from davfs.core.snapshot_port import SnapshotStore
 
 
 class Clock(Protocol):
@@ -323,15 +324,7 @@ class Audit(Protocol):
     def rows(self) -> Iterator[bytes]: ...
 
 
-class Snapshot(NamedTuple):
-    """A whole replica as it was when it had committed up to ``position``. ``id``: hex BLAKE3 of its ``size`` bytes."""
-
-    id: str
-    position: Position
-    size: int
-
-
-class ReplicaStore(Protocol):
+class ReplicaStore(SnapshotStore, Protocol):
     """One volume's records, documents and index on one node, each method one atomic transaction. Thread-safe.
 
     The log is contiguous: the seqs behind ``floor`` up to ``last``. Records up to ``committed`` are in documents and index.
@@ -430,40 +423,6 @@ class ReplicaStore(Protocol):
 
     def commit(self, applied: Sequence[AppliedRecord]) -> None:
         """Enter records into documents and index and move the commit mark behind them, at once."""
-        ...
-
-    @property
-    def frozen(self) -> Snapshot | None:
-        """The snapshot that is kept for others."""
-        ...
-
-    def freeze(self, rate: int) -> Snapshot:
-        """Make a snapshot of what is committed now, in place of an older one, at most ``rate`` bytes a second."""
-        ...
-
-    def read_frozen(self, name: str, offset: int, size: int) -> bytes:
-        """A piece of the frozen snapshot; :class:`NotFound` if there is none of that id any more."""
-        ...
-
-    def thaw(self) -> None:
-        """Forget the frozen snapshot."""
-        ...
-
-    def arrived(self) -> tuple[Snapshot, int] | None:
-        """The snapshot that is being received, and how many bytes of it are here (a restart keeps them)."""
-        ...
-
-    def receive(self, snapshot: Snapshot, offset: int, data: bytes) -> None:
-        """Store a piece of a snapshot of another store; one at 0 begins anew."""
-        ...
-
-    def install(self) -> None:
-        """Replace everything here by the snapshot that has arrived, at once, once it is verified.
-
-        Incarnation and seal stay; what this log has and the snapshot's history has not becomes late.
-        :class:`CorruptData` and nothing changed if it is not what was announced. ValueError if it is no later than
-        what is here.
-        """
         ...
 
     def view(self) -> AbstractContextManager[IndexView]: ...

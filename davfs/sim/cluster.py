@@ -22,7 +22,7 @@ from davfs.cluster.site import Bounds, Site, Timing
 from davfs.core.cluster_state import VolumeState
 from davfs.core.effects import Reply
 from davfs.core.model import Epoch, Position, VolumePolicy
-from davfs.core.ports import Snapshot
+from davfs.core.snapshot_port import Snapshot
 from davfs.crdt.documents import AutomergeDocuments
 from davfs.sim.front import Front
 from davfs.sim.loop import Done, Loop, Process, SimSignal, reply_of

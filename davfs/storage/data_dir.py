@@ -33,6 +33,7 @@ from davfs.storage.files import (
     sync_directory,
     write_durably,
 )
+from davfs.storage.snapshots import ARRIVING
 
 FORMAT = 1
 MARKER = "DAVFS"
@@ -109,6 +110,8 @@ class DataDirectory:
     def _remove(self, volume: str) -> None:
         for suffix in ("-wal", "-shm"):
             self.volume_database(volume).with_name(f"{volume}{_DATABASE}{suffix}").unlink(missing_ok=True)
+        for suffix in ARRIVING:
+            (self.volumes / f"{volume}{suffix}").unlink(missing_ok=True)
         sync_directory(self.volumes)  # a new database must not find the old one's write-ahead log
         (self.volumes / f"{volume}{_DROPPED}").unlink(missing_ok=True)
 

@@ -17,7 +17,8 @@ import msgpack
 
 from davfs.core.errors import CorruptData
 from davfs.core.model import ORIGIN, Epoch, Position
-from davfs.core.ports import AppliedRecord, ChunkPage, IndexView, Snapshot, StoredDocument
+from davfs.core.ports import AppliedRecord, ChunkPage, IndexView, StoredDocument
+from davfs.core.snapshot_port import Snapshot
 from davfs.storage import record_log, small_chunks
 from davfs.storage.audit import SqliteAudit
 from davfs.storage.database import Database

@@ -23,11 +23,14 @@ from blake3 import blake3
 
 from davfs.core.errors import CorruptData, NoSpace, NotFound, UnknownFormat
 from davfs.core.model import MIB, Epoch, Position, position
-from davfs.core.ports import Snapshot
+from davfs.core.snapshot_port import Snapshot
 from davfs.storage import record_log
 from davfs.storage.files import TEMPORARY, as_domain_error, sync_directory, write_durably
 from davfs.storage.migrations import FORMAT, migrate
 from davfs.storage.schema import APPLICATION_ID
+
+ARRIVING = (".incoming.json", ".incoming", ".ready", ".ready-journal")
+"""How the files of a snapshot that is being received end."""
 
 STEP_PAGES = 256
 _ROOM = 16 * MIB
@@ -109,8 +112,8 @@ class SnapshotFiles:
 
     def discard(self) -> None:
         """Forget what has come so far."""
-        for file in (self._about, self._incoming, self._ready, self._ready.with_name(f"{self._ready.name}-journal")):
-            file.unlink(missing_ok=True)
+        for suffix in ARRIVING:
+            self._path.with_suffix(suffix).unlink(missing_ok=True)
 
     def verify(self, snapshot: Snapshot) -> None:
         """See to it that the whole snapshot is here; :class:`CorruptData` otherwise, and it is forgotten."""

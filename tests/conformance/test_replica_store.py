@@ -10,8 +10,9 @@ from blake3 import blake3
 from davfs.core import keys, values
 from davfs.core.errors import CorruptData, LogTrimmed, NotFound, Unavailable
 from davfs.core.model import ORIGIN, ROOT, ChunkRef, Entry, Epoch, Manifest, Position
-from davfs.core.ports import AppliedRecord, DocumentUpdate, IndexUpdate, Snapshot, StoredDocument
+from davfs.core.ports import AppliedRecord, DocumentUpdate, IndexUpdate, StoredDocument
 from davfs.core.record import OPERATION, START, Record, encode
+from davfs.core.snapshot_port import Snapshot
 from davfs.storage import listing
 from davfs.storage.replica_db import REPLIES_KEPT, ReplicaDb
 
