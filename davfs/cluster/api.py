@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from davfs.core.digests import Digests
+from davfs.core.errors import InvalidInput
 from davfs.core.model import DavLock, Entry, Path, VolumeInfo, VolumePolicy
 from davfs.core.sessions import SessionKey
 
@@ -33,6 +34,21 @@ class Caller:
     lock_tokens: frozenset[str] = frozenset()
     request_id: str = ""
     admin: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PartPlace:
+    """Where a part of a file is written: at a position, or (``from_end``) so many bytes before the end."""
+
+    position: int
+    from_end: bool = False
+
+    def start(self, size: int) -> int:
+        """The position in a file of ``size`` bytes; :class:`InvalidInput` if it lies before the beginning."""
+        start = size - self.position if self.from_end else self.position
+        if start < 0:
+            raise InvalidInput(f"the file has only {size} bytes")
+        return start
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +174,14 @@ class Volume(Protocol):
         """Replace or create a file; (entry, created). ``before_body`` is called after the first check of conditions,
         locks and quorum, before the first read (it may send 100 Continue). The file appears complete or not at all.
         ``digests``: checksums that the body must have (ChecksumMismatch), kept with the file."""
+        ...
+
+    def write_part(
+        self, path: Path, place: PartPlace, read: Reader, length: int, *,
+        mtime_ns: int | None, condition: Condition, caller: Caller, before_body: Callable[[], None] = lambda: None,
+    ) -> Entry:
+        """Write ``length`` bytes into a file, in place: its entry afterwards. A reader sees all of them or none; bytes between
+        the old end and the part are zeros. NotFound; PreconditionFailed if the file changed under a large part."""
         ...
 
     def mkcol(self, path: Path, *, condition: Condition, caller: Caller, mtime_ns: int | None = None) -> Entry: ...

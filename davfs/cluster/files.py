@@ -144,7 +144,7 @@ def _store(holder: Holder, read: Reader, length: int | None, hashing: Hashing | 
             hashing.update(block)
         return block
 
-    data = _fill(reading, policy.chunk_size)
+    data = fill(reading, policy.chunk_size)
     if not data:
         _check_length(0, length)
         return Written(())
@@ -160,12 +160,12 @@ def _store(holder: Holder, read: Reader, length: int | None, hashing: Hashing | 
         holder.check_lease()
         total += len(data)
         yield from upload.write(data)
-        data = _fill(reading, policy.chunk_size) if len(data) == policy.chunk_size else b""
+        data = fill(reading, policy.chunk_size) if len(data) == policy.chunk_size else b""
     _check_length(total, length)
     return Written((yield from upload.finish()), check=upload.check)
 
 
-def _fill(read: Reader, size: int) -> bytes:
+def fill(read: Reader, size: int) -> bytes:
     """Read until ``size`` bytes are there or the body ends."""
     blocks: list[bytes] = []
     missing = size

@@ -6,8 +6,10 @@ the end of the file are zeros until they are written. The other chunks of the fi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Protocol
 
 from davfs.cluster import tree
 from davfs.cluster.api import Caller
@@ -29,6 +31,14 @@ MOST_CHUNKS = 1 << 18
 
 _RENAMES = 10
 """How often a file may be renamed while a write waits for its gate."""
+
+
+class Bytes(Protocol):
+    """What is written: a memoryview, or whatever gives pieces of one chunk at most."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, where: slice, /) -> memoryview: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +71,8 @@ def write_at(holder: Holder, inode: str, position: int | None, data: memoryview,
 
     def change(content: Content) -> Protocol_[tuple[int, tuple[ChunkRef, ...]]]:
         start = content.size if position is None else position
-        _check_size(content, start, start + len(data))
-        return start, (yield from _written(holder, inode, content, start, data))
+        check_size(content, start, start + len(data))
+        return start, (yield from written(holder, inode, content, start, data))
 
     return (yield from _changed(holder, inode, caller, change))
 
@@ -71,9 +81,9 @@ def resize(holder: Holder, inode: str, size: int, caller: Caller) -> Protocol_[i
     """Cut a file off, or lengthen it with zeros; its new size."""
 
     def change(content: Content) -> Protocol_[tuple[int, tuple[ChunkRef, ...]]]:
-        _check_size(content, size, size)
+        check_size(content, size, size)
         if size >= content.size:
-            return size, (yield from _written(holder, inode, content, size, memoryview(b"")))
+            return size, (yield from written(holder, inode, content, size, memoryview(b"")))
         kept, rest = divmod(size, content.chunk_size)
         chunks = content.chunks[:kept]
         if rest:
@@ -87,7 +97,8 @@ def resize(holder: Holder, inode: str, size: int, caller: Caller) -> Protocol_[i
     return (yield from _changed(holder, inode, caller, change))
 
 
-def _check_size(content: Content, start: int, end: int) -> None:
+def check_size(content: Content, start: int, end: int) -> None:
+    """:class:`InvalidInput` for positions that no file has."""
     largest = MOST_CHUNKS * content.chunk_size
     if start < 0 or end > largest:
         raise InvalidInput(f"a file of {content.chunk_size}-byte chunks has positions from 0 to {largest}")
@@ -109,7 +120,7 @@ def _changed(
             if done is not None:
                 return int(done[0])
             tree.require_unlocked(holder.locks(), caller, path, membership=False, members=False)
-            content = _content(holder, view, inode)
+            content = content_of(holder, view, inode)
         holder.require_majority()
         answer, chunks = yield from change(content)
         manifest = yield from manifest_of(holder, chunks, content.chunk_size, holder.site.clock.wall_ns())
@@ -147,7 +158,8 @@ def _enter(holder: Holder, inode: str) -> Protocol_[tuple[Path, Ticket]]:
     raise Unavailable("the file is renamed again and again; try later")
 
 
-def _content(holder: Holder, view: IndexView, inode: str) -> Content:
+def content_of(holder: Holder, view: IndexView, inode: str) -> Content:
+    """What a file holds."""
     entry = view.entry(inode)
     if entry is None:
         raise NotFound("the file was deleted")
@@ -166,15 +178,25 @@ def _upload(holder: Holder, inode: str) -> Upload:
     return Upload(holder.site, holder.credentials, holder.state().policy, inode)
 
 
-def _written(
-    holder: Holder, inode: str, content: Content, start: int, data: memoryview
+def written(
+    holder: Holder,
+    inode: str,
+    content: Content,
+    start: int,
+    data: Bytes,
+    stored: Mapping[int, ChunkRef] = MappingProxyType({}),
 ) -> Protocol_[tuple[ChunkRef, ...]]:
-    """The chunk list after writing ``data`` at ``start``; what lies between the old end and ``start`` is zeros."""
+    """The chunk list after writing ``data`` at ``start``; what lies between the old end and ``start`` is zeros.
+
+    ``stored``: chunks by number that ``data`` fills and that are stored already.
+    """
     size, end, chunk_size = content.size, start + len(data), content.chunk_size
     upload = _upload(holder, inode)
     touched: list[int] = []
     holes: list[int] = []
     for span in spans(min(start, size), end, chunk_size):
+        if span.number in stored:
+            continue
         first = span.number * chunk_size
         if first >= size and first + chunk_size <= start:
             holes.append(span.number)  # wholly between the old end and the write: all such chunks are one
@@ -187,13 +209,13 @@ def _written(
     if holes:
         touched.append(holes[0])
         yield from upload.write(bytes(chunk_size), holes[0])
-    written = dict(zip(touched, (yield from upload.finish()), strict=True))
+    new = dict(zip(touched, (yield from upload.finish()), strict=True)) | dict(stored)
     count = -(-max(size, end) // chunk_size)
-    filled = written[holes[0]] if holes else None
+    filled = new[holes[0]] if holes else None
     chunks: list[ChunkRef] = []
     for number in range(count):
-        if number in written:
-            chunks.append(written[number])
+        if number in new:
+            chunks.append(new[number])
         elif number < len(content.chunks):
             chunks.append(content.chunks[number])
         elif filled is not None:
@@ -202,7 +224,7 @@ def _written(
 
 
 def _chunk_body(
-    holder: Holder, content: Content, span: Span, start: int, data: memoryview
+    holder: Holder, content: Content, span: Span, start: int, data: Bytes
 ) -> Protocol_[bytes | memoryview]:
     """One chunk as it is after the write: the old bytes around the new ones, zeros where there were none."""
     first = span.number * content.chunk_size

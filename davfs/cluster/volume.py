@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from itertools import islice
 
-from davfs.cluster import changelog, changes, copying, dav_locks, entering, files, tree
-from davfs.cluster.api import Caller, ChangePage, Condition, LockRequest, Reader
+from davfs.cluster import changelog, changes, copying, dav_locks, entering, files, partial, tree
+from davfs.cluster.api import Caller, ChangePage, Condition, LockRequest, PartPlace, Reader
 from davfs.cluster.holder import Holder
 from davfs.cluster.sessions import Visit
 from davfs.cluster.threads import ThreadRuntime
@@ -143,6 +143,22 @@ class HeldVolume:
     ) -> tuple[Entry, bool]:
         return self._runtime.run(
             files.put(self._holder, path, read, length, mtime_ns, condition, caller, before_body, digests)
+        )
+
+    def write_part(
+        self,
+        path: Path,
+        place: PartPlace,
+        read: Reader,
+        length: int,
+        *,
+        mtime_ns: int | None,
+        condition: Condition,
+        caller: Caller,
+        before_body: Callable[[], None] = lambda: None,
+    ) -> Entry:
+        return self._runtime.run(
+            partial.write(self._holder, path, place, read, length, mtime_ns, condition, caller, before_body)
         )
 
     def mkcol(self, path: Path, *, condition: Condition, caller: Caller, mtime_ns: int | None = None) -> Entry:

@@ -28,6 +28,7 @@ from davfs.dav.forwarding import Forwarding, ForwardPort
 from davfs.dav.limits import WORKING, Working
 from davfs.dav.mkcol import mkcol
 from davfs.dav.options import options
+from davfs.dav.partial import patch
 from davfs.dav.propfind import propfind
 from davfs.dav.put import put
 from davfs.dav.report import report
@@ -62,6 +63,7 @@ class DavApplication:
             "GET": partial(get.get, browse=self._wsgidav.browse),
             "HEAD": get.head,
             "PUT": put,
+            "PATCH": patch,
             "DELETE": delete,
             "MKCOL": mkcol,
             "COPY": copy_move.copy,

@@ -11,7 +11,8 @@ import binascii
 import re
 from collections.abc import Iterator
 
-from davfs.core.digests import HEX_LENGTH, Digests
+from davfs.cluster.api import Reader
+from davfs.core.digests import HEX_LENGTH, Digests, Hashing
 from davfs.core.errors import ChecksumMismatch, InvalidInput
 from davfs.dav.request import Headers, Request
 
@@ -42,20 +43,49 @@ def announced(request: Request) -> Digests:
     return tuple(sorted(found.items()))
 
 
+def checked(request: Request) -> Reader:
+    """The body of a part of a file, read and compared with what Content-Digest and Content-MD5 say of it: at its end, and so
+    before anything is changed. The other headers are about whole files."""
+    wanted = tuple(sorted(set(_of_content(request))))
+    if not wanted:
+        return request.body.read
+    hashing = Hashing(name for name, _ in wanted)
+    left = request.body.length or 0
+
+    def read(size: int) -> bytes:
+        nonlocal left
+        data = request.body.read(size)
+        hashing.update(data)
+        left -= len(data)
+        if left == 0:
+            hashing.require(wanted)
+        return data
+
+    return read
+
+
 def _announced(request: Request) -> Iterator[tuple[str, str]]:
     yield from oc_checksums(request.header("OC-Checksum") or "")
-    for header in ("Content-Digest", "Repr-Digest"):
-        for member in _members(request.header(header)):
-            parts = _STRUCTURED.fullmatch(member)
-            if parts is None:
-                raise InvalidInput(f"{header} is no dictionary of byte sequences (RFC 9530)")
-            yield from _encoded(header, *parts.groups())
     for member in _members(request.header("Digest")):
         name, _, value = member.partition("=")
         yield from _encoded("Digest", name.strip().lower(), value.strip())
+    yield from _dictionary(request, "Repr-Digest")
+    yield from _of_content(request)
+
+
+def _of_content(request: Request) -> Iterator[tuple[str, str]]:
+    yield from _dictionary(request, "Content-Digest")
     md5 = request.header("Content-MD5")
     if md5 is not None:
         yield from _encoded("Content-MD5", "md5", md5.strip())
+
+
+def _dictionary(request: Request, header: str) -> Iterator[tuple[str, str]]:
+    for member in _members(request.header(header)):
+        parts = _STRUCTURED.fullmatch(member)
+        if parts is None:
+            raise InvalidInput(f"{header} is no dictionary of byte sequences (RFC 9530)")
+        yield from _encoded(header, *parts.groups())
 
 
 def oc_checksums(text: str) -> Iterator[tuple[str, str]]:

@@ -9,7 +9,7 @@ from davfs.dav import xml
 from davfs.dav.request import Headers, Request, Response
 from davfs.dav.target import href
 
-ALLOW = "OPTIONS, GET, HEAD, PUT, DELETE, MKCOL, COPY, MOVE, PROPFIND, PROPPATCH, REPORT, LOCK, UNLOCK"
+ALLOW = "OPTIONS, GET, HEAD, PUT, PATCH, DELETE, MKCOL, COPY, MOVE, PROPFIND, PROPPATCH, REPORT, LOCK, UNLOCK"
 NOT_HOLDER = "X-Davfs-Not-Holder"
 RETRY_AFTER_S = 2
 

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from davfs.dav.errors import ALLOW
+from davfs.dav.partial import UPDATE_TYPE
 from davfs.dav.request import Request, Response
 
 
 def options(request: Request) -> Response:
     """The compliance classes and methods. Windows wants MS-Author-Via, Finder wants class 2."""
     return Response.empty(
-        200, [("DAV", "1, 2, 3"), ("MS-Author-Via", "DAV"), ("Allow", ALLOW), ("Accept-Ranges", "bytes")]
+        200,
+        [
+            ("DAV", "1, 2, 3, sabredav-partialupdate"),
+            ("MS-Author-Via", "DAV"),
+            ("Allow", ALLOW),
+            ("Accept-Ranges", "bytes"),
+            ("Accept-Patch", UPDATE_TYPE),
+        ],
     )

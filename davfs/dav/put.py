@@ -6,6 +6,7 @@ from davfs.cluster.api import Volume
 from davfs.core.errors import AlreadyExists
 from davfs.dav import checksums, conditions
 from davfs.dav.errors import Refused
+from davfs.dav.partial import put_range
 from davfs.dav.request import Request, Response
 
 
@@ -14,8 +15,9 @@ def put(request: Request, volume: Volume) -> Response:
     path = request.target.path
     if not path:
         raise AlreadyExists("a volume is a collection; a file cannot be put over it")
-    if request.header("Content-Range") is not None:
-        raise Refused(400, "PUT of a part of a file is not understood (RFC 9110, 14.5); send the whole file")
+    content_range = request.header("Content-Range")
+    if content_range is not None:
+        return put_range(request, volume, content_range)
     if request.target.slash:
         raise Refused(409, "the address of a file does not end with a slash; use MKCOL to make a collection")
     entry, created = volume.put(

@@ -13,11 +13,12 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from davfs.cluster.api import Caller, ChangePage, Condition, Forward, LockRequest, Reader
+from davfs.cluster.api import Caller, ChangePage, Condition, Forward, LockRequest, PartPlace, Reader
 from davfs.core.digests import Digests, Hashing
 from davfs.core.errors import (
     AlreadyExists,
     Forbidden,
+    InvalidInput,
     Locked,
     LockTokenMismatch,
     NotACollection,
@@ -31,6 +32,7 @@ from davfs.core.model import DIRECTORY, FILE, ROOT, DavLock, Entry, Path, Volume
 from davfs.core.sessions import SessionKey
 
 BLOCK = 1 << 20
+LARGEST = 1 << 30  # position that a part may have
 
 
 @dataclass
@@ -227,6 +229,45 @@ class MemoryVolume:
                 etag=_etag(data),
             )
             return node.entry, created
+
+    def write_part(
+        self,
+        path: Path,
+        place: PartPlace,
+        read: Reader,
+        length: int,
+        *,
+        mtime_ns: int | None,
+        condition: Condition,
+        caller: Caller,
+        before_body=lambda: None,
+    ) -> Entry:
+        with self._lock:
+            self._check_part(path, condition, caller)
+        before_body()
+        data = b"".join(iter(lambda: read(BLOCK), b""))
+        with self._lock:
+            node = self._check_part(path, condition, caller)
+            old = b"".join(node.data)
+            start = place.start(len(old))
+            if start > LARGEST:
+                raise InvalidInput("no file has that position")
+            old = old.ljust(start, b"\0")
+            node.data = [old[:start] + data + old[start + len(data) :]]
+            node.digests = ()
+            now = time.time_ns() if mtime_ns is None else mtime_ns
+            node.entry = replace(node.entry, size=len(node.data[0]), mtime_ns=now, etag=_etag(node.data))
+            return node.entry
+
+    def _check_part(self, path: Path, condition: Condition, caller: Caller) -> Node:
+        self._check(path, condition)
+        node = self._find(path)
+        if node is None:
+            raise NotFound
+        if node.entry.is_directory:
+            raise Forbidden("a collection has no content")
+        self._unlocked(path, caller)
+        return node
 
     def mkcol(self, path: Path, *, condition: Condition, caller: Caller, mtime_ns: int | None = None) -> Entry:
         with self._lock:
