@@ -30,6 +30,7 @@ from davfs.dav.mkcol import mkcol
 from davfs.dav.options import options
 from davfs.dav.partial import patch
 from davfs.dav.propfind import propfind
+from davfs.dav.proxies import Proxies
 from davfs.dav.put import put
 from davfs.dav.report import report
 from davfs.dav.request import DavSettings, Request, Response
@@ -54,6 +55,7 @@ class DavApplication:
         accounts: Callable[[], Accounts] = dict,
     ) -> None:
         self._settings = settings
+        self._proxies = Proxies(settings.trusted_proxies, settings.proxy_headers, settings.prefix)
         self._authenticator = authenticator or Authenticator()
         self._forwarding = Forwarding(drive, forwarder, settings)
         self._access = Access(drive, accounts)
@@ -120,7 +122,9 @@ class DavApplication:
             request.principal = (request.header("X-Davfs-User") or "").encode(_LATIN).decode()
             request.configured = request.header("X-Davfs-Configured") == "1"
             request.request_id = request.header("X-Davfs-Request-Id") or ""
+            request.prefix = request.header("X-Davfs-Prefix") or ""
         else:
+            request.environ, request.prefix = self._proxies.seen(dict(request.environ))
             working: Working | None = request.environ.get(WORKING)
             request.principal, request.configured = self._authenticator.identify(
                 request.header("Authorization"),

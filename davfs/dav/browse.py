@@ -49,7 +49,8 @@ class WsgiDav:
 
     def browse(self, request: Request, volume: Volume | None = None) -> Response:
         """A page that lists a collection, or a file that such pages use."""
-        return self._call(request, volume, b"")
+        response = self._call(request, volume, b"")
+        return _below(request.prefix, response) if request.prefix else response
 
     def proppatch(self, request: Request, volume: Volume) -> Response:
         """PROPPATCH, as one change of the volume."""
@@ -97,6 +98,21 @@ def _environ(request: Request, volume: Volume | None, body: bytes) -> dict[str, 
         }
     )
     return environ
+
+
+def _below(prefix: str, response: Response) -> Response:
+    """The same answer for a client that sees the drive below a prefix: WsgiDAV knows one for all clients at most."""
+    fields = dict(response.headers)
+    if fields.get("Location", "").startswith("/"):
+        fields["Location"] = prefix + fields["Location"]
+    if fields.get("Content-Type", "").startswith("text/html"):  # small: it was made in memory
+        text = b"".join(bytes(block) for block in response.body)
+        # No name can look like this: it would hold a slash.
+        text = text.replace(f'="/{ASSETS}/'.encode(), f'="{prefix}/{ASSETS}/'.encode())
+        fields["Content-Length"] = str(len(text))
+        response.body = [text]
+    response.headers = list(fields.items())
+    return response
 
 
 def _chain(first: bytes, rest: Iterable[bytes]) -> Iterator[bytes]:

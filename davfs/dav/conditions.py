@@ -127,7 +127,7 @@ def _check_if(request: Request, volume: Volume, path: Path, entry: Entry | None)
         if tag is None:
             return _state(volume, path, entry)
         try:
-            target = parse_target(tag)
+            target = parse_target(tag, request.prefix)
         except InvalidInput:
             return State(None, frozenset())
         if "://" in tag and host_name(tag.partition("://")[2].partition("/")[0]) not in request.hosts():

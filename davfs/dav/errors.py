@@ -7,7 +7,6 @@ import logging
 from davfs.core.errors import DavfsError, Locked, NotHolder, VolumeHeld
 from davfs.dav import xml
 from davfs.dav.request import Headers, Request, Response
-from davfs.dav.target import href
 
 ALLOW = "OPTIONS, GET, HEAD, PUT, PATCH, DELETE, MKCOL, COPY, MOVE, PROPFIND, PROPPATCH, REPORT, LOCK, UNLOCK"
 NOT_HOLDER = "X-Davfs-Not-Holder"
@@ -77,7 +76,7 @@ def _body(error: DavfsError, request: Request) -> str:
 def _locked_href(error: Locked, request: Request) -> str:
     path = error.data.get("path")
     if isinstance(path, (list, tuple)):
-        return href(request.target.volume, tuple(map(str, path)), collection=False)
+        return request.href_of(tuple(map(str, path)), collection=False)
     return request.href
 
 

@@ -17,6 +17,7 @@ from davfs.core.errors import DavfsError, NotHolder, OutcomeUnknown, StaleEpoch,
 from davfs.dav.body import KEEP, RequestBody
 from davfs.dav.errors import NOT_HOLDER
 from davfs.dav.limits import WORKING, Working
+from davfs.dav.proxies import HOSTS
 from davfs.dav.request import DavSettings, Headers, Request, Response
 from davfs.dav.visiting import serve_in_session
 
@@ -148,7 +149,8 @@ def forward_headers(request: Request) -> Headers:
         headers.append(("Content-Type", content_type))
     headers.append((_PREFIX + "User", request.principal.encode().decode("latin-1")))
     headers.append((_PREFIX + "Configured", "1" if request.configured else "0"))
-    headers.append((_PREFIX + "Host", str(request.environ.get("HTTP_HOST", ""))))
+    headers.append((_PREFIX + "Host", str(request.environ.get(HOSTS) or request.environ.get("HTTP_HOST", ""))))
+    headers.append((_PREFIX + "Prefix", request.prefix))
     headers.append((_PREFIX + "Client", str(request.environ.get("REMOTE_ADDR", ""))))
     headers.append((_PREFIX + "Scheme", str(request.environ.get("wsgi.url_scheme", "http"))))
     headers.append((_PREFIX + "Request-Id", request.request_id))

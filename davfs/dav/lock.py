@@ -40,7 +40,8 @@ def lock(request: Request, volume: Volume) -> Response:
     except Locked as error:
         other = tuple(error.data.get("path") or ())
         if wish.infinite and len(other) > len(path) and other[: len(path)] == path:
-            return Response.of(207, xml.CONTENT_TYPE, refused_below(request.target.volume or "", path, other))
+            member, asked = request.href_of(other, collection=False), request.href_of(path, collection=True)
+            return Response.of(207, xml.CONTENT_TYPE, refused_below(member, asked))
         ours = [held for held in volume.locks(path) if held.token == wish.token]
         if not ours:
             raise
@@ -106,5 +107,5 @@ def _token(request_id: str) -> str:
 
 
 def _answer(request: Request, granted: DavLock, status: int, headers: Headers) -> Response:
-    text = lock_answer(granted, request.target.volume or "")
+    text = lock_answer(granted, request.target.volume or "", request.prefix)
     return Response.of(status, xml.CONTENT_TYPE, text, headers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from davfs.core.model import DavLock, Path
+from davfs.core.model import DavLock
 from davfs.dav.target import href
 from davfs.dav.xml import HEAD, escape
 
@@ -16,9 +16,9 @@ def _entry(scope: str) -> str:
 SUPPORTED_LOCK = f"<D:supportedlock>{_entry('exclusive')}{_entry('shared')}</D:supportedlock>"
 
 
-def active_lock(lock: DavLock, volume: str) -> str:
+def active_lock(lock: DavLock, volume: str, prefix: str) -> str:
     """The ``activelock`` element of a lock. The owner is given back as it was sent."""
-    root = href(volume, lock.path, collection=lock.path == ())
+    root = href(volume, lock.path, lock.path == (), prefix)
     return (
         "<D:activelock><D:locktype><D:write/></D:locktype>"
         f"<D:lockscope><D:{'exclusive' if lock.exclusive else 'shared'}/></D:lockscope>"
@@ -29,19 +29,19 @@ def active_lock(lock: DavLock, volume: str) -> str:
     )
 
 
-def active_locks(locks: Sequence[DavLock], volume: str) -> str:
+def active_locks(locks: Sequence[DavLock], volume: str, prefix: str) -> str:
     """All of them."""
-    return "".join(active_lock(lock, volume) for lock in locks)
+    return "".join(active_lock(lock, volume, prefix) for lock in locks)
 
 
-def lock_answer(lock: DavLock, volume: str) -> str:
+def lock_answer(lock: DavLock, volume: str, prefix: str) -> str:
     """The body that answers a LOCK (RFC 4918, 9.10.1)."""
-    return f'{HEAD}<D:prop xmlns:D="DAV:"><D:lockdiscovery>{active_lock(lock, volume)}</D:lockdiscovery></D:prop>\n'
+    return f'{HEAD}<D:prop xmlns:D="DAV:"><D:lockdiscovery>{active_lock(lock, volume, prefix)}</D:lockdiscovery></D:prop>\n'
 
 
-def refused_below(volume: str, path: Path, other: Path) -> str:
-    """The multistatus of a LOCK with Depth infinity that a lock of a member, ``other``, forbids (RFC 4918, 9.10.3, 9.10.9)."""
-    member, asked = href(volume, other, collection=False), href(volume, path, collection=True)
+def refused_below(member: str, asked: str) -> str:
+    """The multistatus of a LOCK with Depth infinity of ``asked`` that the lock of a ``member`` forbids (both hrefs; RFC 4918,
+    9.10.3, 9.10.9)."""
     return (
         f'{HEAD}<D:multistatus xmlns:D="DAV:">'
         f"<D:response><D:href>{escape(member)}</D:href><D:status>HTTP/1.1 423 Locked</D:status></D:response>"

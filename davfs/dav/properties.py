@@ -48,6 +48,7 @@ class Subject:
     quota: tuple[int, int] | None = None  # (used, available) bytes, for collections
     digests: Digests = ()
     sync_token: str = ""  # of collections
+    prefix: str = ""  # what stands before all paths as the client sees them
 
 
 Render = Callable[[Subject], str | None]
@@ -87,7 +88,9 @@ def _display_name(s: Subject) -> str:
 
 
 def _lock_discovery(s: Subject) -> str:
-    return f"<D:lockdiscovery>{active_locks(s.locks, s.volume)}</D:lockdiscovery>" if s.locks else "<D:lockdiscovery/>"
+    if not s.locks:
+        return "<D:lockdiscovery/>"
+    return f"<D:lockdiscovery>{active_locks(s.locks, s.volume, s.prefix)}</D:lockdiscovery>"
 
 
 def _supported_lock(_: Subject) -> str:

@@ -12,7 +12,7 @@ from davfs.dav import conditions, xml
 from davfs.dav.errors import Refused
 from davfs.dav.properties import Subject, Wanted
 from davfs.dav.request import Request, Response
-from davfs.dav.target import href, quote_name
+from davfs.dav.target import quote_name
 
 BLOCK = 64 * 1024  # characters of an answer that are gathered before they are sent
 START = f'{xml.HEAD}<D:multistatus xmlns:D="DAV:">\n'
@@ -72,12 +72,12 @@ def _responses(request: Request, volume: Volume, entry: Entry, wanted: Wanted, *
     name = volume.info.name
     quota = volume.quota() if wanted.quota and entry.is_directory else None
     locks = tuple(volume.locks(path)) if wanted.locks else ()
-    own = href(name, path, entry.is_directory)
+    own = request.href_of(path, entry.is_directory)
     shown = path[-1] if path else name
     digests = volume.digests(entry) if wanted.digests else ()
     token = volume.sync_token() if wanted.sync_token and entry.is_directory else ""
     dead = volume.properties(entry) if wanted.dead else {}
-    yield wanted.response(Subject(entry, own, shown, dead, locks, name, quota, digests, token))
+    yield wanted.response(Subject(entry, own, shown, dead, locks, name, quota, digests, token, request.prefix))
     if not members:
         return
     entries = volume.members(path)
@@ -96,6 +96,7 @@ def _responses(request: Request, volume: Volume, entry: Entry, wanted: Wanted, *
             quota if member.is_directory else None,
             checksums.get(member.inode, ()),
             token if member.is_directory else "",
+            request.prefix,
         )
         yield wanted.response(subject)
 

@@ -77,10 +77,19 @@ class DriveProvider(DAVProvider):
         return blocks
 
 
-class _Shared:
-    """What files and folders have in common. Mixed into WsgiDAV's classes."""
+class _Shown:
+    """Mixed into WsgiDAV's classes: how the client names a resource, whatever proxies put before its path."""
 
     environ: dict[str, Any]
+
+    def get_href(self) -> str:
+        href: str = super().get_href()  # type: ignore[misc]  # of WsgiDAV's class beside this one
+        return str(self.environ[REQUEST].prefix) + href
+
+
+class _Shared(_Shown):
+    """What files and folders have in common. Mixed into WsgiDAV's classes."""
+
     entry: Entry
     volume: Volume
 
@@ -175,7 +184,7 @@ class _Folder(_Shared, DAVCollection):
         ]
 
 
-class _Volumes(DAVCollection):
+class _Volumes(_Shown, DAVCollection):
     """The address ``/``."""
 
     def __init__(self, environ: dict[str, Any]) -> None:
@@ -188,7 +197,7 @@ class _Volumes(DAVCollection):
         return [_VolumeName(f"/{name}", self.environ) for name in self.get_member_names()]
 
 
-class _VolumeName(DAVCollection):
+class _VolumeName(_Shown, DAVCollection):
     """A volume as a member of ``/``: its name alone, whoever holds it."""
 
     def get_member_names(self) -> list[str]:

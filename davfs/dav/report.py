@@ -13,7 +13,6 @@ from davfs.dav.errors import Refused
 from davfs.dav.properties import Subject, Wanted
 from davfs.dav.propfind import multistatus, names_in
 from davfs.dav.request import Request, Response
-from davfs.dav.target import href
 
 PAGE = 10_000
 """Members in one answer; a client that is told of more (507 for the collection itself) asks again with the new token."""
@@ -72,20 +71,20 @@ def _responses(request: Request, volume: Volume, page: ChangePage, wanted: Wante
     name, top = volume.info.name, request.target.path
     if page.truncated:  # RFC 6578, 3.6
         yield (
-            f"<D:response><D:href>{xml.escape(href(name, top, collection=True))}</D:href>"
+            f"<D:response><D:href>{xml.escape(request.href_of(top, collection=True))}</D:href>"
             "<D:status>HTTP/1.1 507 Insufficient Storage</D:status>"
             "<D:error><D:number-of-matches-within-limits/></D:error></D:response>\n"
         )
     for below, entry in page.members.items():
         path = (*top, *below)
         if entry is None:
-            gone = xml.escape(href(name, path, collection=False))
+            gone = xml.escape(request.href_of(path, collection=False))
             yield f"<D:response><D:href>{gone}</D:href><D:status>HTTP/1.1 404 Not Found</D:status></D:response>\n"
             continue
         yield wanted.response(
             Subject(
                 entry,
-                href(name, path, entry.is_directory),
+                request.href_of(path, entry.is_directory),
                 path[-1],
                 volume.properties(entry) if wanted.dead else {},
                 tuple(volume.locks(path)) if wanted.locks else (),
@@ -93,5 +92,6 @@ def _responses(request: Request, volume: Volume, page: ChangePage, wanted: Wante
                 volume.quota() if wanted.quota and entry.is_directory else None,
                 volume.digests(entry) if wanted.digests else (),
                 page.token if entry.is_directory else "",
+                request.prefix,
             )
         )

@@ -12,10 +12,12 @@ from typing import Any
 
 from davfs.cluster.api import Caller
 from davfs.core.errors import InvalidInput
+from davfs.core.model import Path
 from davfs.core.sessions import SessionKey, agent_of
 from davfs.dav.body import RequestBody
 from davfs.dav.dates import parse_seconds
 from davfs.dav.if_header import IfHeader, parse_if
+from davfs.dav.proxies import HOSTS, X_FORWARDED
 from davfs.dav.target import Target, host_name, href, parse_destination
 
 Headers = list[tuple[str, str]]
@@ -31,6 +33,9 @@ class DavSettings:
     max_lock_timeout_s: int = 604_800
     default_lock_timeout_s: int = 3_600
     external_names: tuple[str, ...] = ()  # host names that reverse proxies show
+    trusted_proxies: tuple[str, ...] = ()  # addresses and networks whose word about a client is taken (see proxies.py)
+    proxy_headers: str = X_FORWARDED  # the fields that they set
+    prefix: str = ""  # the path under which they show the drive, and which they pass on
     realm: str = "davfs"
 
     @property
@@ -45,7 +50,7 @@ class Request:
 
     ``principal``: the account, ``configured`` when it stands in a node's configuration (and "" when that lets everybody
     in). ``admin``: it is administrator of the request's volume. ``recheck`` raises when the account may not do this to
-    the volume any more.
+    the volume any more. ``prefix``: what stands before all paths of the drive as this client sees them.
     """
 
     method: str
@@ -58,6 +63,7 @@ class Request:
     forwarded: str = ""
     configured: bool = False
     admin: bool = False
+    prefix: str = ""
     recheck: Callable[[], object] = lambda: None
     _condition: IfHeader | None = field(default=None, init=False)
 
@@ -69,7 +75,11 @@ class Request:
     @property
     def href(self) -> str:
         """The request's own resource as an href, as it was asked for."""
-        return href(self.target.volume, self.target.path, self.target.slash)
+        return href(self.target.volume, self.target.path, self.target.slash, self.prefix)
+
+    def href_of(self, path: Path, collection: bool) -> str:
+        """Another resource of the same volume as an href."""
+        return href(self.target.volume, path, collection, self.prefix)
 
     @property
     def if_header(self) -> IfHeader | None:
@@ -111,8 +121,8 @@ class Request:
     def hosts(self) -> frozenset[str]:
         """The names under which this client may know this server."""
         names = {host_name(name) for name in self.settings.external_names}
-        for header in ("X-Davfs-Host" if self.forwarded else "Host", "X-Forwarded-Host"):
-            names.update(host_name(name) for name in (self.header(header) or "").split(","))
+        known = self.header("X-Davfs-Host") if self.forwarded else self.environ.get(HOSTS) or self.header("Host")
+        names.update(host_name(name) for name in (known or "").split(","))
         names.discard("")
         return frozenset(names)
 
@@ -121,7 +131,7 @@ class Request:
         text = self.header("Destination")
         if not text:
             raise InvalidInput(f"{self.method} needs a Destination header")
-        return parse_destination(text, self.hosts())
+        return parse_destination(text, self.hosts(), self.prefix)
 
 
 @dataclass(slots=True)

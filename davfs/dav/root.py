@@ -36,7 +36,8 @@ class RootHandler:
         raise Forbidden("the list of volumes is changed with 'davfs volume create' and 'delete', not over WebDAV")
 
     def _responses(self, request: Request, wanted: Wanted, depth: str) -> Iterator[str]:
-        yield wanted.response(Subject(self._entry, "/", ""))
+        yield wanted.response(Subject(self._entry, href(None, (), True, request.prefix), ""))
         if depth == "1":
             for volume in self._access.volumes(request):
-                yield wanted.response(Subject(self._entry, href(volume.name, (), collection=True), volume.name))
+                own = href(volume.name, (), True, request.prefix)
+                yield wanted.response(Subject(self._entry, own, volume.name))

@@ -13,6 +13,7 @@ from davfs.core.errors import DavfsError, InvalidInput
 from davfs.core.model import Path
 from davfs.core.names import check_path
 
+MAX_PREFIX = 1024  # characters
 _SAFE = "!$'()*+,:@~"
 
 
@@ -34,8 +35,8 @@ class Target(NamedTuple):
 ROOT_TARGET = Target(None, (), True)
 
 
-def parse_target(url: str) -> Target:
-    """The target of a request: an absolute path, or an absolute URL whose server is ignored (RFC 9112, 3.2).
+def parse_target(url: str, prefix: str = "") -> Target:
+    """The target of a request: an absolute path, or an absolute URL whose server is ignored (RFC 9112, 3.2), below ``prefix``.
 
     ``url`` holds bytes as Latin-1, as WSGI hands them on, or plain ASCII. :class:`InvalidInput` if no name of the
     drive can be meant.
@@ -47,17 +48,21 @@ def parse_target(url: str) -> Target:
         if not separator or not scheme.isalnum():
             raise InvalidInput("the request target is neither an absolute path nor a URL")
         url = "/" + rest.partition("/")[2]
-    return _parse_path(url.partition("#")[0].partition("?")[0])
+    path = below_prefix(url.partition("#")[0].partition("?")[0], prefix)
+    if path is None:
+        raise InvalidInput(f"the URL is not below {prefix}/")
+    return _parse_path(path)
 
 
-def parse_destination(header: str, hosts: Collection[str]) -> Target:
-    """The target of a Destination header: an absolute path, or a URL on one of ``hosts`` (names without ports).
+def parse_destination(header: str, hosts: Collection[str], prefix: str = "") -> Target:
+    """The target of a Destination header: an absolute path, or a URL on one of ``hosts`` (names without ports), below
+    ``prefix`` (see :func:`parse_prefix`).
 
     Port and scheme are not compared: a reverse proxy shows others than the server sees, and all nodes serve one drive.
     """
     header = header.strip()
     if header.startswith("/") and not header.startswith("//"):
-        return _parse_path(header.partition("#")[0].partition("?")[0])
+        return _parse_path(_inside(header.partition("#")[0].partition("?")[0], prefix))
     try:
         parts = urlsplit(header)
         host = (parts.hostname or "").lower()
@@ -67,7 +72,40 @@ def parse_destination(header: str, hosts: Collection[str]) -> Target:
         raise InvalidInput("the Destination is neither an absolute path nor a URL")
     if hosts and host not in hosts:
         raise OtherServer(f"the destination is on another server ({host})")
-    return _parse_path(parts.path or "/")
+    return _parse_path(_inside(parts.path or "/", prefix))
+
+
+def _inside(path: str, prefix: str) -> str:
+    rest = below_prefix(path, prefix)
+    if rest is None:
+        raise OtherServer(f"the destination is not below {prefix}/, where this drive is")
+    return rest
+
+
+def parse_prefix(text: str) -> str:
+    """A path that proxies put before all paths of the drive, quoted as hrefs are and without a slash at its end; "" for none.
+
+    :class:`InvalidInput` for what is no absolute path of plain names.
+    """
+    if not text.strip("/"):
+        return ""
+    names = [_unquote(piece) for piece in text.split("/") if piece]
+    if not text.startswith("/") or len(text) > MAX_PREFIX or any(_no_name(name) for name in names):
+        raise InvalidInput(f"the prefix {text[:100]!r} is no path such as /files: one begins with a slash, without . and ..")
+    return "".join("/" + quote(name, safe=_SAFE) for name in names)
+
+
+def below_prefix(path: str, prefix: str) -> str | None:
+    """What is left of an absolute path without a prefix that :func:`parse_prefix` gave; None if it does not lie below it."""
+    rest = path
+    for name in prefix.split("/")[1:]:
+        piece, _, rest = rest.lstrip("/").partition("/")
+        try:
+            if _unquote(piece) != _unquote(name):
+                return None
+        except InvalidInput:
+            return None
+    return rest if not prefix else "/" + rest.lstrip("/")
 
 
 def host_name(authority: str) -> str:
@@ -78,12 +116,12 @@ def host_name(authority: str) -> str:
     return authority.partition(":")[0]
 
 
-def href(volume: str | None, path: Path, collection: bool) -> str:
-    """The absolute path that names a resource, quoted; collections end with a slash."""
+def href(volume: str | None, path: Path, collection: bool, prefix: str = "") -> str:
+    """The absolute path that names a resource, quoted; collections end with a slash. ``prefix``: what proxies put before it."""
     if volume is None:
-        return "/"
+        return f"{prefix}/"
     parts = "/".join(quote(name, safe=_SAFE) for name in (volume, *path))
-    return f"/{parts}/" if collection else f"/{parts}"
+    return f"{prefix}/{parts}/" if collection else f"{prefix}/{parts}"
 
 
 def quote_name(name: str) -> str:
@@ -96,6 +134,10 @@ def _parse_path(path: str) -> Target:
     if not pieces:
         return ROOT_TARGET
     return Target(check_path(pieces[:1])[0], check_path(pieces[1:]), path.endswith("/"))
+
+
+def _no_name(name: str) -> bool:
+    return name in (".", "..") or "/" in name or any(ord(character) < 32 or character == "\x7f" for character in name)
 
 
 def _unquote(piece: str) -> str:

@@ -2,7 +2,8 @@
 
 Paths in the file are relative to the file's folder. An unknown key or a wrong value is a :class:`ConfigError` that
 names file, key and what is allowed. The ``[cluster]`` table must be the same on every node, but that a node which joined
-later lists those that it knew then: nodes that meet exchange it, and ``difference`` says what differs. Imports core only.
+later lists those that it knew then: nodes that meet exchange it, and ``difference`` says what differs. Imports core, and of
+dav what its own settings may be.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from urllib.parse import urlsplit
 from davfs.core.errors import ConfigError, InvalidInput
 from davfs.core.model import MIB, NodeInfo, VolumePolicy
 from davfs.core.passwords import check_hash
+from davfs.dav.proxies import FAMILIES, X_FORWARDED, parse_networks
+from davfs.dav.target import parse_prefix
 from davfs.node.tables import Table
 
 FORMAT = 1
@@ -78,7 +81,8 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class DavConfig:
-    """The public WebDAV listener."""
+    """The public WebDAV listener. What proxies in front of it say is taken from ``trusted_proxies`` alone, in the fields that
+    ``proxy_headers`` names; ``prefix``: the path under which they show the drive, if they pass it on."""
 
     listen: Address
     anonymous: bool = False
@@ -87,6 +91,9 @@ class DavConfig:
     cert: Path | None = None
     key: Path | None = None
     external_names: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
+    proxy_headers: str = X_FORWARDED
+    prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,8 +289,16 @@ def _dav(table: Table, folder: Path) -> DavConfig:
         _optional_path(table, "cert", folder),
         _optional_path(table, "key", folder),
         table.texts("external_names"),
+        table.texts("trusted_proxies"),
+        table.text("proxy_headers", X_FORWARDED, FAMILIES),
+        table.text("prefix", ""),
     )
     table.done()
+    for key, check in (("trusted_proxies", parse_networks), ("prefix", parse_prefix)):
+        try:
+            check(getattr(config, key))
+        except InvalidInput as error:
+            table.wrong(key, error.message)
     local = is_loopback(config.listen[0])
     if (config.cert is None) != (config.key is None):
         table.wrong("key" if config.key is None else "cert", "is missing: TLS needs both dav.cert and dav.key")

@@ -239,7 +239,10 @@ class Node:
 
         application = DavApplication(
             self.gateway,
-            DavSettings(ttl_s=config.cluster.token_ttl, external_names=config.dav.external_names),
+            DavSettings(
+                ttl_s=config.cluster.token_ttl, external_names=config.dav.external_names,
+                trusted_proxies=config.dav.trusted_proxies, proxy_headers=config.dav.proxy_headers, prefix=config.dav.prefix,
+            ),
             forwarder,
             Authenticator(users, accounts, anonymous=config.dav.anonymous),
             accounts,

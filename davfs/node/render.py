@@ -1,4 +1,4 @@
-"""The configuration of a node as TOML text: the inverse of ``config.parse_config``. Imports core and config only."""
+"""The configuration of a node as TOML text: the inverse of ``config.parse_config``. Imports core, config and its words."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from davfs.core.model import VolumePolicy
+from davfs.dav.proxies import X_FORWARDED
 from davfs.node.config import FORMAT, Limits, NodeConfig, format_address
 
 
@@ -32,6 +33,12 @@ def render(config: NodeConfig) -> str:
             lines.append(_line(key, _relative(path, here)))
     if config.dav.external_names:
         lines.append(_line("external_names", list(config.dav.external_names)))
+    if config.dav.trusted_proxies:
+        lines.append(_line("trusted_proxies", list(config.dav.trusted_proxies)))
+    if config.dav.proxy_headers != X_FORWARDED:
+        lines.append(_line("proxy_headers", config.dav.proxy_headers))
+    if config.dav.prefix:
+        lines.append(_line("prefix", config.dav.prefix))
     for user in config.dav.users:
         lines += ["", "[[dav.user]]", _line("name", user.name), _line("password", user.password)]
     lines += [
