@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from davfs.core.digests import Digests, Hashing
 from davfs.core.effects import Protocol_
 from davfs.core.errors import AlreadyExists, CorruptData, IncompleteBody
 from davfs.core.model import FILE, ChunkRef, Entry, Manifest, Path
-from davfs.core.namespace import Edits, make_manifest
+from davfs.core.namespace import Edits, Segment, make_manifest
 from davfs.core.ports import IndexView
 
 SMALL_BYTES = 64 * 1024
@@ -101,7 +101,7 @@ def _publish(
 ) -> Protocol_[tuple[Entry, bool]]:
     chunk_size = holder.state().policy.chunk_size
     now = holder.site.clock.wall_ns()
-    manifest = yield from manifest_of(holder, written.chunks, chunk_size, now if mtime_ns is None else mtime_ns)
+    manifest = yield from _manifest_of(holder, written.chunks, chunk_size, now if mtime_ns is None else mtime_ns)
     manifest = replace(manifest, digests=digests)
 
     def prepare(view: IndexView) -> Build:
@@ -124,12 +124,12 @@ def _publish(
     return _answer((yield from change_gated(holder, caller, prepare, written.attachments)))
 
 
-def manifest_of(holder: Holder, chunks: tuple[ChunkRef, ...], chunk_size: int, mtime_ns: int) -> Protocol_[Manifest]:
+def _manifest_of(holder: Holder, chunks: tuple[ChunkRef, ...], chunk_size: int, mtime_ns: int) -> Protocol_[Manifest]:
     """The manifest for chunks that are stored; a large file's segments are written ahead of it."""
-    content = ""
-    if len(chunks) > CHUNKS_PER_SEGMENT:
-        content = yield from _write_ahead(holder, chunks)
-    return make_manifest(chunks, chunk_size, mtime_ns, etag_of(chunk_size, chunks), content)[0]
+    manifest, segments = make_manifest(chunks, chunk_size, mtime_ns, etag_of(chunk_size, chunks), "ahead")
+    if segments:
+        manifest = replace(manifest, content=(yield from write_ahead(holder, segments)))
+    return manifest
 
 
 def store(holder: Holder, read: Reader, length: int | None, hashing: Hashing | None) -> Protocol_[Written]:
@@ -183,15 +183,13 @@ def _check_length(got: int, announced: int | None) -> None:
         raise IncompleteBody(f"{announced} bytes were announced and {got} came; nothing was changed")
 
 
-def _write_ahead(holder: Holder, chunks: tuple[ChunkRef, ...]) -> Protocol_[str]:
+def write_ahead(holder: Holder, segments: Sequence[Segment]) -> Protocol_[str]:
     """Write a large file's segments under a fresh content id, which no manifest names yet; that id."""
-    _, segments = make_manifest(chunks, 1, 0, "-", "-")
     content: list[str] = []
-
     for first in range(0, len(segments), SEGMENTS_IN_RECORD):
         run = segments[first : first + SEGMENTS_IN_RECORD]
 
-        def build(edits: Edits, run: list[tuple[int, tuple[ChunkRef, ...]]] = run) -> None:
+        def build(edits: Edits, run: Sequence[Segment] = run) -> None:
             if not content:
                 content.append(edits.new_inode())
             edits.write_segments(content[0], run)
@@ -230,7 +228,7 @@ class OpenFile:
         segment, place = divmod(number, CHUNKS_PER_SEGMENT)
         if segment not in self._segments:
             with self._holder.replica.store.view() as view:
-                stored = view.segment(manifest.content, segment)
+                stored = view.segment(manifest.content_of(segment), segment)
             if stored is None:
                 raise CorruptData(f"segment {segment} of the file {self.entry.name!r} is missing")
             self._segments = {segment: values.decode_segment(stored[1])}  # one at a time: memory stays bounded

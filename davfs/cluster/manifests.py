@@ -18,7 +18,7 @@ def chunk_page(view: IndexView, after: str) -> tuple[str | None, list[ChunkRef]]
     chunks = [chunk for _, manifest in manifests for chunk in manifest.chunks]
     for _, manifest in manifests:
         for number in range(manifest.segments):
-            chunks.extend(_segment(view, manifest.content, number))
+            chunks.extend(_segment(view, manifest.content_of(number), number))
     return (manifests[-1][0] if manifests else None), chunks
 
 

@@ -13,7 +13,8 @@ from davfs.cluster import positions, tree
 from davfs.cluster.api import Caller, Condition, PartPlace, Reader
 from davfs.cluster.changes import Build, change_gated, require_space
 from davfs.cluster.chunk_write import Upload
-from davfs.cluster.files import fill, manifest_of
+from davfs.cluster.content import Content, content_of, rewritten
+from davfs.cluster.files import fill
 from davfs.cluster.holder import Holder
 from davfs.core.effects import Protocol_
 from davfs.core.errors import Forbidden, IncompleteBody, InvalidInput, PreconditionFailed
@@ -50,7 +51,7 @@ class _Seen:
     """A file as it was when its part began to come."""
 
     entry: Entry
-    content: positions.Content
+    content: Content
 
 
 def write(
@@ -74,7 +75,7 @@ def write(
         if entry.is_directory:
             raise Forbidden("a collection has no content")
         tree.require_unlocked(holder.locks(), caller, path, membership=False, members=False)
-        return _Seen(entry, positions.content_of(holder, view, entry.inode))
+        return _Seen(entry, content_of(holder, view, entry.inode))
 
     with holder.replica.store.view() as view:
         done = view.reply(caller.request_id) if caller.request_id else None
@@ -95,7 +96,9 @@ def write(
         positions.check_size(now.content, start, start + length)
         chunks = yield from positions.written(holder, now.entry.inode, now.content, start, part, part.stored)
         time = holder.site.clock.wall_ns() if mtime_ns is None else mtime_ns
-        manifest = yield from manifest_of(holder, chunks, now.content.chunk_size, time)
+        size = max(now.content.size, start + length)
+        after = yield from rewritten(holder, now.content, size, chunks, time)
+        manifest = after.manifest
         entry = replace(now.entry, mtime_ns=manifest.mtime_ns, size=manifest.size, etag=manifest.etag)
 
         def prepare(view: IndexView) -> Build:
@@ -103,7 +106,7 @@ def write(
             part.check()
 
             def build(edits: Edits) -> list[object]:
-                edits.write(entry.inode, manifest, now.content.version)  # the gate has kept every other writer away
+                after.write(edits, entry.inode, now.content.version)  # the gate has kept every other writer away
                 return list(astuple(entry))
 
             return build
@@ -143,8 +146,8 @@ def _take_in(holder: Holder, seen: _Seen, place: PartPlace, read: Reader, length
         while length - done >= chunk_size:
             holder.check_lease()
             number = (start + done) // chunk_size
-            old = seen.content.chunks[number].nodes if number < len(seen.content.chunks) else ()
-            yield from upload.write(take(chunk_size), number, old)
+            old = seen.content.chunk(number)
+            yield from upload.write(take(chunk_size), number, old.nodes if old is not None else ())
             numbers.append(number)
             done += chunk_size
         if done < length:

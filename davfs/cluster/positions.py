@@ -1,7 +1,8 @@
 """Writes at a position of a file: the chunks that they touch are written anew, then one record (design, section 2).
 
 Copy on write: a chunk that exists gets a new immutable version on the same nodes, as far as they are up; bytes beyond
-the end of the file are zeros until they are written. The other chunks of the file are named again as they are.
+the end of the file are zeros until they are written. The other chunks of the file are named again as they are,
+those of a large one without a look at them (``content.py``).
 """
 
 from __future__ import annotations
@@ -13,21 +14,21 @@ from typing import Protocol
 
 from davfs.cluster import tree
 from davfs.cluster.api import Caller
-from davfs.cluster.changes import Build, change_gated, require_space
+from davfs.cluster.changes import change_gated, require_space
 from davfs.cluster.chunk_read import read_chunk
 from davfs.cluster.chunk_write import Upload
-from davfs.cluster.files import OpenFile, manifest_of
+from davfs.cluster.content import Content, content_of, rewritten
 from davfs.cluster.gates import Ticket
 from davfs.cluster.holder import Holder
 from davfs.core.chunking import Span, spans
 from davfs.core.effects import Protocol_
-from davfs.core.errors import Forbidden, InvalidInput, NotFound, Unavailable
-from davfs.core.model import MAX_PATH, ROOT, TRASH, ChunkRef, Manifest, Path
+from davfs.core.errors import InvalidInput, NotFound, Unavailable
+from davfs.core.model import MAX_PATH, ROOT, TRASH, ChunkRef, Path
 from davfs.core.namespace import Edits
 from davfs.core.ports import IndexView
 
 MOST_CHUNKS = 1 << 18
-"""Chunks of a file; what would need more is a mistake: the list of its chunks is held in memory while it is changed."""
+"""Chunks of a file; what would need more is a mistake. The chunks of a large hole are all named at once."""
 
 _RENAMES = 10
 """How often a file may be renamed while a write waits for its gate."""
@@ -42,16 +43,12 @@ class Bytes(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
-    """What a file holds before a change: its manifest's version, chunk size and chunks."""
+class Changed:
+    """What a change answers, the file's size after it, and the chunks that it made anew, by number."""
 
-    version: str | None
-    chunk_size: int
-    chunks: tuple[ChunkRef, ...]
-
-    @property
-    def size(self) -> int:
-        return sum(chunk.size for chunk in self.chunks)
+    answer: int
+    size: int
+    chunks: Mapping[int, ChunkRef]
 
 
 def path_of(view: IndexView, inode: str) -> Path:
@@ -69,10 +66,11 @@ def path_of(view: IndexView, inode: str) -> Path:
 def write_at(holder: Holder, inode: str, position: int | None, data: memoryview, caller: Caller) -> Protocol_[int]:
     """Write bytes at a position (None: at the end); the position. Durable on a quorum when it returns."""
 
-    def change(content: Content) -> Protocol_[tuple[int, tuple[ChunkRef, ...]]]:
+    def change(content: Content) -> Protocol_[Changed]:
         start = content.size if position is None else position
         check_size(content, start, start + len(data))
-        return start, (yield from written(holder, inode, content, start, data))
+        chunks = yield from written(holder, inode, content, start, data)
+        return Changed(start, max(content.size, start + len(data)), chunks)
 
     return (yield from _changed(holder, inode, caller, change))
 
@@ -80,19 +78,18 @@ def write_at(holder: Holder, inode: str, position: int | None, data: memoryview,
 def resize(holder: Holder, inode: str, size: int, caller: Caller) -> Protocol_[int]:
     """Cut a file off, or lengthen it with zeros; its new size."""
 
-    def change(content: Content) -> Protocol_[tuple[int, tuple[ChunkRef, ...]]]:
+    def change(content: Content) -> Protocol_[Changed]:
         check_size(content, size, size)
         if size >= content.size:
-            return size, (yield from written(holder, inode, content, size, memoryview(b"")))
+            return Changed(size, size, (yield from written(holder, inode, content, size, memoryview(b""))))
         kept, rest = divmod(size, content.chunk_size)
-        chunks = content.chunks[:kept]
-        if rest:
-            last = content.chunks[kept]
-            data = yield from read_chunk(holder.site, holder.credentials.volume, last)
-            upload = _upload(holder, inode)
-            yield from upload.write(memoryview(data)[:rest], kept, last.nodes)
-            chunks += yield from upload.finish()
-        return size, chunks
+        last = content.chunk(kept)
+        if not rest or last is None:
+            return Changed(size, size, {})
+        data = yield from read_chunk(holder.site, holder.credentials.volume, last)
+        upload = _upload(holder, inode)
+        yield from upload.write(memoryview(data)[:rest], kept, last.nodes)
+        return Changed(size, size, {kept: (yield from upload.finish())[0]})
 
     return (yield from _changed(holder, inode, caller, change))
 
@@ -105,10 +102,7 @@ def check_size(content: Content, start: int, end: int) -> None:
 
 
 def _changed(
-    holder: Holder,
-    inode: str,
-    caller: Caller,
-    change: Callable[[Content], Protocol_[tuple[int, tuple[ChunkRef, ...]]]],
+    holder: Holder, inode: str, caller: Caller, change: Callable[[Content], Protocol_[Changed]]
 ) -> Protocol_[int]:
     """Make a file's new chunks and then its record, under the gate of the path where the file stands."""
     holder.check_lease()
@@ -122,22 +116,16 @@ def _changed(
             tree.require_unlocked(holder.locks(), caller, path, membership=False, members=False)
             content = content_of(holder, view, inode)
         holder.require_majority()
-        answer, chunks = yield from change(content)
-        manifest = yield from manifest_of(holder, chunks, content.chunk_size, holder.site.clock.wall_ns())
-        return int((yield from change_gated(holder, caller, _prepare(inode, content, manifest, answer))))
+        changed = yield from change(content)
+        after = yield from rewritten(holder, content, changed.size, changed.chunks, holder.site.clock.wall_ns())
+
+        def build(edits: Edits) -> int:
+            after.write(edits, inode, content.version)  # the gate has kept every other writer away
+            return changed.answer
+
+        return int((yield from change_gated(holder, caller, lambda view: build)))
     finally:
         holder.gates.leave(ticket)
-
-
-def _prepare(inode: str, content: Content, manifest: Manifest, answer: int) -> Callable[[IndexView], Build]:
-    def prepare(view: IndexView) -> Build:
-        def build(edits: Edits) -> int:
-            edits.write(inode, manifest, content.version)  # the gate has kept every other writer away
-            return answer
-
-        return build
-
-    return prepare
 
 
 def _enter(holder: Holder, inode: str) -> Protocol_[tuple[Path, Ticket]]:
@@ -158,22 +146,6 @@ def _enter(holder: Holder, inode: str) -> Protocol_[tuple[Path, Ticket]]:
     raise Unavailable("the file is renamed again and again; try later")
 
 
-def content_of(holder: Holder, view: IndexView, inode: str) -> Content:
-    """What a file holds."""
-    entry = view.entry(inode)
-    if entry is None:
-        raise NotFound("the file was deleted")
-    if entry.is_directory:
-        raise Forbidden("a collection has no content")
-    held = view.manifest(inode)
-    if held is None:
-        return Content(None, holder.state().policy.chunk_size, ())
-    version, manifest = held
-    file = OpenFile(holder, entry, manifest)
-    count = -(-manifest.size // manifest.chunk_size)
-    return Content(version, manifest.chunk_size, tuple(file.chunk(number) for number in range(count)))
-
-
 def _upload(holder: Holder, inode: str) -> Upload:
     return Upload(holder.site, holder.credentials, holder.state().policy, inode)
 
@@ -185,10 +157,10 @@ def written(
     start: int,
     data: Bytes,
     stored: Mapping[int, ChunkRef] = MappingProxyType({}),
-) -> Protocol_[tuple[ChunkRef, ...]]:
-    """The chunk list after writing ``data`` at ``start``; what lies between the old end and ``start`` is zeros.
+) -> Protocol_[dict[int, ChunkRef]]:
+    """The chunks, by number, that writing ``data`` at ``start`` gives; what lies between the old end and it is zeros.
 
-    ``stored``: chunks by number that ``data`` fills and that are stored already.
+    ``stored``: those that ``data`` fills and that are stored already.
     """
     size, end, chunk_size = content.size, start + len(data), content.chunk_size
     upload = _upload(holder, inode)
@@ -202,34 +174,23 @@ def written(
             holes.append(span.number)  # wholly between the old end and the write: all such chunks are one
             continue
         holder.check_lease()
-        body = yield from _chunk_body(holder, content, span, start, data)
-        old = content.chunks[span.number].nodes if span.number < len(content.chunks) else ()
+        old = content.chunk(span.number)
+        body = yield from _chunk_body(holder, content, span, start, data, old)
         touched.append(span.number)
-        yield from upload.write(body, span.number, old)
+        yield from upload.write(body, span.number, old.nodes if old is not None else ())
     if holes:
         touched.append(holes[0])
         yield from upload.write(bytes(chunk_size), holes[0])
     new = dict(zip(touched, (yield from upload.finish()), strict=True)) | dict(stored)
-    count = -(-max(size, end) // chunk_size)
-    filled = new[holes[0]] if holes else None
-    chunks: list[ChunkRef] = []
-    for number in range(count):
-        if number in new:
-            chunks.append(new[number])
-        elif number < len(content.chunks):
-            chunks.append(content.chunks[number])
-        elif filled is not None:
-            chunks.append(filled)
-    return tuple(chunks)
+    return new | dict.fromkeys(holes, new[holes[0]]) if holes else new
 
 
 def _chunk_body(
-    holder: Holder, content: Content, span: Span, start: int, data: Bytes
+    holder: Holder, content: Content, span: Span, start: int, data: Bytes, old: ChunkRef | None
 ) -> Protocol_[bytes | memoryview]:
     """One chunk as it is after the write: the old bytes around the new ones, zeros where there were none."""
     first = span.number * content.chunk_size
     begin, stop = max(start, first), min(start + len(data), first + content.chunk_size)  # what the write covers of it
-    old = content.chunks[span.number] if span.number < len(content.chunks) else None
     old_size = old.size if old is not None else 0
     fresh = data[begin - start : max(stop, begin) - start]
     if begin == first and stop - first >= old_size:

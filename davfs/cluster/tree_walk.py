@@ -78,7 +78,7 @@ def _entry(view: IndexView, path: list[str], entry: Entry) -> Iterator[dict[str,
     item["digests"] = dict(manifest.digests)
     yield item
     for number in range(manifest.segments):
-        stored = view.segment(manifest.content, number)
+        stored = view.segment(manifest.content_of(number), number)
         if stored is None:
             raise CorruptData(f"part {number} of the chunk list of /{'/'.join(path)} is missing; run `davfs volume fsck`")
         yield {"more": _wire(values.decode_segment(stored[1]))}

@@ -45,6 +45,17 @@ def etag_of(chunk_size: int, chunks: Iterable[ChunkRef]) -> str:
     return hasher.hexdigest(16)
 
 
+def etag_after(etag: str, size: int, segments: Iterable[tuple[int, Sequence[ChunkRef]]]) -> str:
+    """The etag of a large file after a write at a position, from the one before it and the segments that it wrote anew:
+    reading all the others for a digest of the whole list would cost more than the write."""
+    hasher = blake3(f"{etag} {size}".encode())
+    for number, chunks in segments:
+        hasher.update(b"%d " % number)
+        for chunk in chunks:
+            hasher.update(bytes.fromhex(chunk.digest) + chunk.size.to_bytes(8, "big"))
+    return hasher.hexdigest(16)
+
+
 def segmented(chunks: Sequence[ChunkRef]) -> list[Sequence[ChunkRef]]:
     """The chunk list cut into segments; empty if it is short enough to stand in the manifest itself."""
     if len(chunks) <= CHUNKS_PER_SEGMENT:

@@ -100,8 +100,9 @@ class Manifest:
     """The content of a file.
 
     ``segments`` > 0: the chunks stand in that many segments of their own instead of here, under the id ``content``
-    (fresh for each manifest, so that segments written ahead of it are seen by nobody). ``digests``: checksums of the
-    whole content that its client announced, (algorithm, hex) by algorithm.
+    (fresh for each manifest, so that segments written ahead of it are seen by nobody). ``moved``: the segments that stand
+    under another id, (number, id) by number: a write at a position leaves those that it does not touch where they are.
+    ``digests``: checksums of the whole content that its client announced, (algorithm, hex) by algorithm.
     """
 
     size: int
@@ -112,13 +113,24 @@ class Manifest:
     segments: int = 0
     content: str = ""
     digests: tuple[tuple[str, str], ...] = ()
+    moved: tuple[tuple[int, str], ...] = ()
+
+    def content_of(self, segment: int) -> str:
+        """The id that a segment stands under."""
+        return dict(self.moved).get(segment, self.content)
+
+    @property
+    def contents(self) -> tuple[str, ...]:
+        """All ids that segments of this manifest stand under."""
+        return tuple(dict.fromkeys(self.content_of(number) for number in range(self.segments)))
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A file or directory as the index shows it.
 
-    ``etag`` is opaque and unquoted; it changes exactly when a file's content does. For directories size is 0.
+    ``etag`` is opaque and unquoted; it changes exactly when a file's content does (of a file with segments: with each write
+    at a position). For directories size is 0.
     """
 
     inode: str

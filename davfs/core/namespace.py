@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from davfs.core import keys, values
 from davfs.core.chunking import segmented
 from davfs.core.model import TRASH, ChunkRef, Entry, Manifest, Position
+
+Segment: TypeAlias = tuple[int, tuple[ChunkRef, ...]]
+"""A segment of a large file: its number and its chunks."""
 
 
 @dataclass(slots=True)
@@ -76,7 +80,7 @@ class Edits:
         """Give a file its content. ``old_version``: of the manifest that it replaces."""
         self.put(keys.MANIFEST, inode, values.encode_manifest(manifest), old_version=old_version)
 
-    def write_segments(self, content: str, segments: Iterable[tuple[int, tuple[ChunkRef, ...]]]) -> None:
+    def write_segments(self, content: str, segments: Iterable[Segment]) -> None:
         for number, chunks in segments:
             self.put(keys.SEGMENT, content, values.encode_segment(chunks), part=str(number))
 
@@ -93,7 +97,7 @@ class Edits:
 
 def make_manifest(
     chunks: tuple[ChunkRef, ...], chunk_size: int, mtime_ns: int, etag: str, content: str
-) -> tuple[Manifest, list[tuple[int, tuple[ChunkRef, ...]]]]:
+) -> tuple[Manifest, list[Segment]]:
     """A manifest for a chunk list, and the segments to write ahead of it (none for all but large files)."""
     size = sum(chunk.size for chunk in chunks)
     segments = [(number, tuple(run)) for number, run in enumerate(segmented(chunks))]

@@ -52,6 +52,8 @@ def encode_manifest(manifest: Manifest) -> str:
     value = _pack_chunks(manifest.chunks)
     if manifest.content:
         value["i"] = manifest.content
+    if manifest.moved:
+        value["o"] = manifest.moved
     if manifest.digests:
         value["d"] = dict(manifest.digests)
     value.update(s=manifest.size, t=manifest.mtime_ns, e=manifest.etag, z=manifest.chunk_size, g=manifest.segments)
@@ -60,12 +62,21 @@ def encode_manifest(manifest: Manifest) -> str:
 
 def decode_manifest(text: str) -> Manifest:
     """The manifest in a value."""
-    value = _load(text, {"s", "t", "e", "z", "g", "N", "c"}, {"i", "d"})
+    value = _load(text, {"s", "t", "e", "z", "g", "N", "c"}, {"i", "o", "d"})
     chunks = _unpack_chunks(value)
     digests = decode_digests(value.get("d", {}))
-    manifest = Manifest(value["s"], value["t"], value["e"], value["z"], chunks, value["g"], value.get("i", ""), digests)
+    manifest = Manifest(
+        value["s"], value["t"], value["e"], value["z"], chunks, value["g"], value.get("i", ""), digests,
+        _decode_moved(value.get("o", [])),
+    )  # fmt: skip
     _check_manifest(manifest)
     return manifest
+
+
+def _decode_moved(value: object) -> tuple[tuple[int, str], ...]:
+    if type(value) is not list or any(type(pair) is not list or [type(v) for v in pair] != [int, str] for pair in value):
+        raise ValueError(f"moved segments must be pairs of number and id: {value!r}")
+    return tuple((number, content) for number, content in value)
 
 
 def decode_digests(value: object) -> Digests:
@@ -153,6 +164,9 @@ def _check_manifest(m: Manifest) -> None:
     _check_chunks(m.chunks)
     if bool(m.segments) != bool(m.content) or type(m.content) is not str:
         raise ValueError("a manifest has segments under a content id, or neither")
+    numbers = [number for number, _ in m.moved]
+    if numbers != sorted(set(numbers)) or any(not 0 <= n < m.segments for n in numbers) or not all(c for _, c in m.moved):
+        raise ValueError("a manifest's moved segments are its own, each once, in order")
     if m.segments:
         if m.chunks:
             raise ValueError("a manifest has either segments or chunks")

@@ -191,7 +191,7 @@ class SqliteAudit:
                 return None
             size = 0
             for number in range(manifest.segments):
-                stored = self.index.segment(manifest.content, number)
+                stored = self.index.segment(manifest.content_of(number), number)
                 if stored is None:
                     return f"segment {number} of {manifest.segments} is missing"
                 size += sum(chunk.size for chunk in values.decode_segment(stored[1]))

@@ -68,8 +68,9 @@ class Volume:
             return
         manifest = json.loads(row[0])
         lists = [manifest["c"]]
+        elsewhere = dict(manifest.get("o", []))
         for number in range(manifest["g"]):
-            where = (manifest["i"], number)
+            where = (elsewhere.get(number, manifest["i"]), number)
             segment = self._db.execute("SELECT json FROM segment WHERE inode = ? AND number = ?", where).fetchone()
             lists.append(json.loads(segment[0])["c"])
         for run in lists:

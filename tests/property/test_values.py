@@ -126,3 +126,20 @@ def test_impossible_chunks_are_refused(chunk):
 def test_chunks_must_add_up():
     with pytest.raises(ValueError, match="add up"):
         values.encode_manifest(Manifest(7, 1, "e", 4, (ChunkRef("0" * 64, 4, ()),)))
+
+
+def test_moved_segments_of_a_manifest():
+    manifest = Manifest(99, 1, "e", 4096, (), 4, "c1", moved=((1, "c2"), (3, "c3")))
+    again = values.decode_manifest(values.encode_manifest(manifest))
+    assert again == manifest
+    assert [again.content_of(number) for number in range(4)] == ["c1", "c2", "c1", "c3"]
+    assert again.contents == ("c1", "c2", "c3")
+
+
+@pytest.mark.parametrize(
+    "moved", ["{}", "[[1]]", '[["1","c"]]', '[[4,"c"]]', '[[-1,"c"]]', '[[1,""]]', '[[2,"c"],[1,"c"]]', "[[1,1]]"]
+)
+def test_malformed_moved_segments_are_refused(moved):
+    text = values.encode_manifest(Manifest(99, 1, "e", 4096, (), 4, "c1", moved=((1, "c2"),)))
+    with pytest.raises(ValueError, match="moved"):
+        values.decode_manifest(text.replace('[[1,"c2"]]', moved))
