@@ -147,6 +147,8 @@ class AutomergeDocuments:
         """
         if len(actor) != 16:
             raise ValueError(f"an actor id has 16 bytes, not {len(actor)}")
+        if snapshot == b"" or b"" in changes:  # automerge would take it for a document in which nothing happened
+            raise CorruptData("a stored document has an empty part")
         stored = (snapshot or b"", *changes)
         with self._lock:
             document = self._spare.pop(stored, None)
