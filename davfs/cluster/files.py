@@ -101,7 +101,7 @@ def _publish(
 ) -> Protocol_[tuple[Entry, bool]]:
     chunk_size = holder.state().policy.chunk_size
     now = holder.site.clock.wall_ns()
-    manifest = yield from _manifest_of(holder, written.chunks, chunk_size, now if mtime_ns is None else mtime_ns)
+    manifest = yield from manifest_of(holder, written.chunks, chunk_size, now if mtime_ns is None else mtime_ns)
     manifest = replace(manifest, digests=digests)
 
     def prepare(view: IndexView) -> Build:
@@ -124,7 +124,7 @@ def _publish(
     return _answer((yield from change_gated(holder, caller, prepare, written.attachments)))
 
 
-def _manifest_of(holder: Holder, chunks: tuple[ChunkRef, ...], chunk_size: int, mtime_ns: int) -> Protocol_[Manifest]:
+def manifest_of(holder: Holder, chunks: tuple[ChunkRef, ...], chunk_size: int, mtime_ns: int) -> Protocol_[Manifest]:
     """The manifest for chunks that are stored; a large file's segments are written ahead of it."""
     manifest, segments = make_manifest(chunks, chunk_size, mtime_ns, etag_of(chunk_size, chunks), "ahead")
     if segments:
