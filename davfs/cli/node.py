@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from davfs.cli import replicas
 from davfs.cli.remote import add_config, connect
-from davfs.core.errors import ConfigError, InvalidInput
+from davfs.core.errors import ConfigError, InvalidInput, NodeInUse
 from davfs.node.config import parse_address
 
 _INVITE_TEXT = """Make a join token: whoever has its text can let one machine in, once, until it expires.
@@ -18,7 +19,8 @@ A node that has the key of the cluster's authority must run; it lies where `davf
 _JOIN_TEXT = """Join a cluster with a token that `davfs node token` made, and write the new node's folder.
 Then run `davfs serve --config DIR/davfs.toml`: the node follows the others and votes as soon as it has caught up."""
 _REMOVE_TEXT = """Remove a node, running or lost, for good: its certificate opens nothing any more, and its name is not
-used again. Refused while it keeps the records of a volume, or while chunks would have fewer copies than a write waits for."""
+used again. Volumes whose records it keeps are first given to other nodes (`davfs volume replace-replica`), with progress
+shown. Refused while there is no such node, or while chunks would have fewer copies than a write waits for."""
 _READMIT_TEXT = """Say that a node's disk was replaced or wiped, and that the old one will not come back: what the node voted
 is forgotten, so it goes from Raft and comes back as a member that never voted. Then start it: it copies what it should have."""
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -76,6 +78,14 @@ def _token(arguments: argparse.Namespace) -> int:
 
 def _remove(arguments: argparse.Namespace) -> int:
     with connect(arguments.config) as remote:
+        for volume in remote.ask("admin.node_keeps", {"name": arguments.name}):
+            if not volume["other"]:
+                raise NodeInUse(
+                    f"{arguments.name} keeps the records of {volume['name']}, and so does every other node that is up: let"
+                    " one more machine join (`davfs node token`), or let fewer nodes keep them with"
+                    f" `davfs volume replace-replica {volume['name']} --remove {arguments.name}`; then try again"
+                )
+            replicas.replace(remote, volume["name"], arguments.name, volume["other"])
         answer = remote.ask("admin.node_remove", {"name": arguments.name}, timeout=600.0)
     print(f"{answer['name']} is removed; {answer['chunks']} chunks that it held have enough copies elsewhere")
     return 0

@@ -13,7 +13,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from davfs.cli import volume_export, volume_fsck, volume_import
+from davfs.cli import replicas, volume_fsck
 from davfs.cli.remote import add_config, connect
 from davfs.cli.session import collect, describe
 from davfs.cli.status import describe_volumes
@@ -28,8 +28,8 @@ def register(commands: Any) -> None:
     actions = group.add_subparsers(title="actions", metavar="ACTION", required=True)
     _register_volumes(actions)
     _register_tokens(actions)
-    for module in (volume_fsck, volume_export, volume_import):
-        module.register(actions)
+    volume_fsck.register(actions)
+    replicas.register(actions)
 
 
 def _register_volumes(actions: Any) -> None:
@@ -98,11 +98,17 @@ def _show(arguments: argparse.Namespace) -> int:
     with connect(arguments.config) as remote:
         volume = remote.ask("admin.volume_show", {"name": arguments.name})
         volume["sessions"], _ = collect(remote, volume["name"])
+        changing = volume["change"] and remote.ask("admin.replicas_show", {"name": arguments.name})
+        if changing:
+            volume["followers"] = changing["followers"]
     if arguments.json:
         print(json.dumps(volume, indent=2))
         return 0
     print("\n".join(describe_volumes([volume])))
     print("policy: " + ", ".join(f"{key} {value}" for key, value in volume["policy"].items()))
+    print(f"replicas: version {volume['set_version']} of the set")
+    if changing and changing["change"]:
+        print(f"change of {replicas.describe(changing)}")
     if volume["grant"] is not None:
         print("grant: ttl {ttl:g} s, refreshed {refreshes} times".format(**volume["grant"]))
     if volume["session"] is not None:

@@ -9,7 +9,6 @@ from dataclasses import asdict
 from typing import Any
 
 from davfs.cluster.api import Forward
-from davfs.cluster.holder import Holder
 from davfs.cluster.holdings import Holdings
 from davfs.cluster.replicas import Replicas
 from davfs.cluster.site import Site
@@ -17,7 +16,7 @@ from davfs.cluster.threads import ThreadRuntime
 from davfs.cluster.volume import HeldVolume
 from davfs.core.cluster_state import value_of
 from davfs.core.effects import Protocol_, Submit
-from davfs.core.errors import InvalidInput, NotHolder, Unavailable
+from davfs.core.errors import InvalidInput, Unavailable
 from davfs.core.model import VolumeInfo, VolumePolicy
 
 
@@ -57,16 +56,17 @@ class Gateway:
         found = self._runtime.run(self._holdings.find(volume, forwarded, avoid))
         return found if isinstance(found, Forward) else HeldVolume(self._runtime, found)
 
-    def holder(self, volume: str) -> Holder:
-        """The holder if this node serves the volume, taking it if it is free; :class:`NotHolder` says who does."""
-        found = self._runtime.run(self._holdings.find(volume, forwarded=True))
-        if isinstance(found, Forward):
-            raise NotHolder(f"{found.node} holds the volume", holder=found.node)
-        return found
-
     def sessions(self) -> list[dict[str, Any]]:
         """The live sessions of the volumes that this node holds (``entering.describe``)."""
         return self._holdings.sessions()
+
+    def followers(self, volume_id: str) -> list[dict[str, Any]] | None:
+        """How far each replica of a volume is that this node holds: node, records, failing; None for any other volume."""
+        holder = self._holdings.holder(volume_id)
+        if holder is None:
+            return None
+        found = holder.log.followers.by_node.values()
+        return [{"node": one.node, "records": one.match, "failing": one.failing} for one in found]
 
     def keep_tokens(self) -> Protocol_[None]:
         """The background task that keeps what is held (``Holdings.keep``)."""

@@ -249,7 +249,8 @@ class HolderLog:
             case StaleEpoch() | TokenRefused() if self._outdated(outcome):
                 self._deposed(f"{follower.node}: {outcome.message}")
             case _:
-                log.debug("volume %s: replica on %s: %s", self._credentials.volume, follower.node, outcome)
+                level = logging.DEBUG if follower.failing else logging.INFO  # once, not ten times a second
+                log.log(level, "volume %s: replica on %s: %s", self._credentials.volume, follower.node, outcome)
                 failing = True
         with self._lock:
             follower.failing = failing

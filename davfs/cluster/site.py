@@ -27,7 +27,7 @@ class Timing:
     tidy: float = 2.0  # between looks at what a replica's log no longer needs
     gate: float = 30.0  # how long a change waits for others on the same path
     drain: float = 0.5  # how long requests that are on their way keep a volume that is to be given up
-    retire: float = 15.0  # how long a replica that is not one any more still serves downloads
+    retire: float = 10.0  # how long a replica that is not one any more still serves downloads
 
     @property
     def lease(self) -> float:

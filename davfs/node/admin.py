@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any, Protocol, TypeAlias
 
 from davfs import __version__
-from davfs.core import grants
+from davfs.core import grants, replica_set
 from davfs.core.cluster_state import ClusterState, VolumeState, value_of
 from davfs.core.errors import ConfigError, InvalidInput, Unavailable, VolumeHeld
 from davfs.core.model import Epoch, VolumeInfo, VolumePolicy
@@ -129,7 +129,7 @@ class Admin:
             "policy": asdict(volume.policy),
             "grant": None if grant is None else {"ttl": grant.ttl_s, "refreshes": grant.refreshes},
             "session": None if volume.session is None else list(volume.session),
-            "incarnations": dict(volume.incarnations),
+            **replica_set.dump(volume.replica_set),
             "locks": [{**asdict(lock), "path": "/" + "/".join(lock.path)} for lock in volume.locks.values()],
         }
 

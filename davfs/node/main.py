@@ -42,12 +42,12 @@ from davfs.node.certificates import Certificates
 from davfs.node.config import NodeConfig
 from davfs.node.departure import Departure
 from davfs.node.http_api import HttpApi
-from davfs.node.imports import Imports
 from davfs.node.join import Joining
 from davfs.node.looks import Looks
 from davfs.node.past import Past
 from davfs.node.programs import VOLUME_METHODS, Programs
 from davfs.node.renewal import Ended, Renewal, load_own, renew_by_hand
+from davfs.node.replica_admin import ReplicaAdmin
 from davfs.node.usage_admin import UsageAdmin
 from davfs.node.voters import Voters
 from davfs.rpc.admission import has_authority
@@ -129,7 +129,6 @@ class Node:
         )  # fmt: skip
         self.looks = Looks(self.site, self.replicas, self.gateway)
         stack.callback(self.looks.stop)
-        self.imports = Imports(self.gateway, self.runtime)
         self.usage = UsageAdmin(self.state, self.raft, self.gateway.sessions, self.site.request_id)
         self.accounts = AccountAdmin(config.dav, self.state, self.raft, self.site.clock, self.site.request_id)
         self.expiry = Expiry(self.site, lambda: self.raft.is_leader, lambda: self.raft.term)
@@ -137,6 +136,7 @@ class Node:
         self.admission = Admission(config, self.state, self.raft, self.client, self.site.request_id)
         self.past = Past(config, self.state, self.raft, self.client, directory.incarnation)
         self.departure = Departure(config, self.site, self.replicas, self.raft, self.client)
+        self.replica_admin = ReplicaAdmin(self.site, self.raft, self.client, self.gateway.followers)
         self.voters = Voters(config.name, self.raft, self.state, self.site.request_id)
         handlers = self._handlers()
         self.rpc = RpcServer(
@@ -194,8 +194,9 @@ class Node:
 
         own = {
             **self.admin.handlers(), **self.usage.handlers(), **self.accounts.handlers(), **self.programs.handlers(),
-            **self.admission.handlers(), **self.departure.handlers(), **self.past.handlers(), **self.looks.handlers(),
-            **self.certificates.handlers(), **self.renewal.handlers(), **self.imports.handlers(),
+            **self.admission.handlers(), **self.departure.handlers(),
+            **self.replica_admin.handlers(), **self.past.handlers(), **self.looks.handlers(),
+            **self.certificates.handlers(), **self.renewal.handlers(),
         }  # fmt: skip
         return {method: of(method) for method in self.service.handlers} | own
 

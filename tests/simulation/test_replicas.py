@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import pytest
 
-from davfs.cluster.log import HolderLog
 from davfs.sim.cluster import VOLUME_ID
 from davfs.sim.faults import Troubles
 from davfs.sim.history import Operation
@@ -17,12 +16,6 @@ from tests.simulation import mutants
 from tests.simulation.test_directed import Stage
 
 TROUBLES = Troubles(replace=8)
-
-
-@pytest.fixture(autouse=True)
-def whole_logs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Newcomers catch up by records alone."""
-    monkeypatch.setattr(HolderLog, "_trim_mark", lambda self: 0)
 
 
 def simulated(seed: int) -> Verdict:
