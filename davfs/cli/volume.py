@@ -13,7 +13,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from davfs.cli import replicas, volume_fsck
+from davfs.cli import replicas, standing, volume_fsck
 from davfs.cli.remote import add_config, connect
 from davfs.cli.session import collect, describe
 from davfs.cli.status import describe_volumes
@@ -101,6 +101,7 @@ def _show(arguments: argparse.Namespace) -> int:
         changing = volume["change"] and remote.ask("admin.replicas_show", {"name": arguments.name})
         if changing:
             volume["followers"] = changing["followers"]
+        volume["standing"] = standing.collect(remote, volume)
     if arguments.json:
         print(json.dumps(volume, indent=2))
         return 0
@@ -109,6 +110,7 @@ def _show(arguments: argparse.Namespace) -> int:
     print(f"replicas: version {volume['set_version']} of the set")
     if changing and changing["change"]:
         print(f"change of {replicas.describe(changing)}")
+    print("\n".join(standing.describe(volume["standing"])))
     if volume["grant"] is not None:
         print("grant: ttl {ttl:g} s, refreshed {refreshes} times".format(**volume["grant"]))
     if volume["session"] is not None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from threading import Lock
+from typing import Any
 
 from davfs.cluster.fetcher import Fetcher
 from davfs.cluster.local_chunks import LocalChunks
@@ -45,6 +46,15 @@ class Replicas:
 
     def all(self) -> list[Replica]:
         return list(self._replicas.values())
+
+    def standing(self) -> list[dict[str, Any]]:
+        """How far each replica here is: its volume's name and its status, and a snapshot that is on its way."""
+        known = self._site.state.volumes
+        return [
+            {"volume": known[r.volume].name, **r.status().wire(), "catching": None if r.catching is None else list(r.catching)}
+            for r in self.all()
+            if r.volume in known
+        ]
 
     def get(self, volume_id: str) -> Replica:
         """The replica of a volume; :class:`VolumeNotFound` if this node has none to keep."""

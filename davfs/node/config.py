@@ -127,6 +127,9 @@ class Limits:
     working_requests: int = 16
     upload_window: int = 3  # chunks of one upload that may wait for their write quorum at once
     document_cache: int = 64  # documents of a volume kept loaded
+    log_thousands: int = 200  # records, in thousands, and
+    log_mib: int = 256  # their size, that are kept for a volume replica which is away; then it needs a snapshot
+    snapshot_mib_per_s: int = 32  # how fast one is made and fetched
     scrub_hours: int = 24  # between two passes that verify every copy
     scrub_mib_per_s: int = 16  # how fast such a pass reads
 

@@ -39,7 +39,7 @@ from davfs.node.addresses import Addresses
 from davfs.node.admin import Admin
 from davfs.node.admission import Admission, members_only
 from davfs.node.certificates import Certificates
-from davfs.node.config import NodeConfig
+from davfs.node.config import Limits, NodeConfig
 from davfs.node.departure import Departure
 from davfs.node.http_api import HttpApi
 from davfs.node.join import Joining
@@ -129,7 +129,7 @@ class Node:
         )  # fmt: skip
         self.looks = Looks(self.site, self.replicas, self.gateway)
         stack.callback(self.looks.stop)
-        self.usage = UsageAdmin(self.state, self.raft, self.gateway.sessions, self.site.request_id)
+        self.usage = UsageAdmin(self.state, self.raft, self.gateway.sessions, self.site.request_id, self.replicas.standing)
         self.accounts = AccountAdmin(config.dav, self.state, self.raft, self.site.clock, self.site.request_id)
         self.expiry = Expiry(self.site, lambda: self.raft.is_leader, lambda: self.raft.term)
         self.programs = Programs(config, self.state, self.raft, self.expiry.remaining, self.site.request_id)
@@ -163,7 +163,7 @@ class Node:
             make_signal=ThreadSignal,
             up=self._up,
             timing=Timing(ttl=self.config.cluster.token_ttl, idle=self.config.cluster.session_idle),
-            bounds=Bounds(self.config.limits.document_cache, self.config.limits.upload_window),
+            bounds=_bounds(self.config.limits),
             leader_known=lambda: self.raft.leader is not None,
             stored=directory.stored_volumes,
             drop_store=directory.drop_volume,
@@ -286,3 +286,13 @@ class Node:
             self.gateway.stop()
         except DavfsError as error:
             log.warning("a volume could not be freed and expires instead: %s", error)
+
+
+def _bounds(limits: Limits) -> Bounds:
+    return Bounds(
+        limits.document_cache,
+        limits.upload_window,
+        log_records=limits.log_thousands * 1000,
+        log_bytes=limits.log_mib * MIB,
+        snapshot_rate=limits.snapshot_mib_per_s * MIB,
+    )

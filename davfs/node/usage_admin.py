@@ -1,4 +1,5 @@
-"""Who uses volumes, for an administrator: sessions (``node.sessions``) and DAV locks (``admin.lock_list``, ``lock_break``).
+"""Who uses volumes, for an administrator: sessions (``node.sessions``) and DAV locks (``admin.lock_list``, ``lock_break``);
+how far this node's replicas are (``node.replicas``).
 
 Sessions are known to the node that holds the volume, locks to all (Raft). Reached by nodes of the cluster only.
 """
@@ -19,7 +20,8 @@ log = logging.getLogger(__name__)
 
 
 class UsageAdmin:
-    """The methods over one node's parts. ``sessions``: those of the volumes that this node holds."""
+    """The methods over one node's parts. ``sessions``: those of the volumes that this node holds; ``replicas``: how its
+    replicas stand."""
 
     def __init__(
         self,
@@ -27,16 +29,19 @@ class UsageAdmin:
         raft: Raft,
         sessions: Callable[[], list[dict[str, Any]]],
         new_id: Callable[[], str],
+        replicas: Callable[[], list[dict[str, Any]]] = list,
     ) -> None:
         self._state = state
         self._raft = raft
         self._sessions = sessions
         self._new_id = new_id
+        self._replicas = replicas
 
     def handlers(self) -> Mapping[str, Handler]:
         """Method name -> handler."""
         return {
             "node.sessions": lambda _peer, _args, _blob: (self._sessions(), b""),
+            "node.replicas": lambda _peer, _args, _blob: (self._replicas(), b""),
             "admin.lock_list": lambda _peer, args, _blob: (self.lock_list(args), b""),
             "admin.lock_break": lambda peer, args, _blob: (self.lock_break(peer, args), b""),
         }

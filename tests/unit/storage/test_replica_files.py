@@ -137,6 +137,77 @@ def test_kill_9_keeps_what_was_acknowledged(path):
         store.close()
 
 
+def install_killed(path, step):
+    """Install in a child that is killed just before its ``step``-th call into C; whether it came to its end before."""
+    child = os.fork()
+    if not child:
+        calls = 0
+
+        def hook(frame, event, argument):
+            nonlocal calls
+            calls += event == "c_call"
+            if calls == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        store = ReplicaDb(path)
+        sys.setprofile(hook)
+        store.install()
+        os._exit(0)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def survive_kills(folder):
+    """For ``test_kill_9_while_a_snapshot_is_installed...``, in a process without other threads; the states that were seen."""
+    source = ReplicaDb(folder / "source.sqlite")
+    for seq in range(1, 31):
+        source.commit([append(source, seq)])
+    source.trim(30, 100)
+    snapshot = source.freeze(1 << 30)
+    stage = folder / "stage"
+    stage.mkdir()
+    store = ReplicaDb(stage / "v.sqlite")
+    store.seal(EPOCH)
+    store.commit([append(store, 1)])
+    append(store, 2)
+    old, new, incarnation = state(store), (EPOCH, *state(source)[1:]), store.incarnation
+    store.receive(snapshot, 0, source.read_frozen(snapshot.id, 0, snapshot.size))
+    store.close()
+    seen, step, whole = [], 0, False
+    while not whole:
+        step += 1 + step // 5
+        path = folder / f"at-{step}" / "v.sqlite"
+        shutil.copytree(stage, path.parent)
+        whole = install_killed(path, step)
+        store = ReplicaDb(path)
+        found = state(store)
+        assert store.incarnation == incarnation
+        assert found in (old, new), f"killed at step {step}: {found}"
+        seen.append(found == new)
+        if found == old:
+            assert store.arrived() == (snapshot, snapshot.size)
+            store.install()
+            assert state(store) == new
+        append(store, 31)
+        store.close()
+        shutil.rmtree(path.parent)
+    return seen
+
+
+def test_kill_9_while_a_snapshot_is_installed_leaves_the_old_or_the_new(tmp_path):
+    code = (
+        "import importlib.util, sys, pathlib\n"
+        "spec = importlib.util.spec_from_file_location('helper', sys.argv[1])\n"
+        "helper = importlib.util.module_from_spec(spec); spec.loader.exec_module(helper)\n"
+        "seen = helper.survive_kills(pathlib.Path(sys.argv[2]))\n"
+        "print(seen.index(True), len(seen))\n"
+    )
+    command = [sys.executable, "-c", code, __file__, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert not done.returncode, done.stderr[-3000:]
+    first_new, runs = map(int, done.stdout.split())
+    assert 10 < first_new < runs
+
+
 def test_a_write_ahead_log_cut_anywhere_is_an_earlier_state(path, tmp_path):
     store = ReplicaDb(path)
     states = [state(store)]
