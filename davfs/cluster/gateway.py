@@ -10,6 +10,7 @@ from typing import Any
 
 from davfs.cluster.api import Forward
 from davfs.cluster.holdings import Holdings
+from davfs.cluster.maintenance import Maintenance
 from davfs.cluster.replicas import Replicas
 from davfs.cluster.site import Site
 from davfs.cluster.threads import ThreadRuntime
@@ -27,6 +28,7 @@ class Gateway:
         self._site = site
         self._runtime = runtime
         self._holdings = Holdings(site, replicas)
+        self.maintenance = Maintenance(site, replicas, self._holdings)
 
     @property
     def node(self) -> str:

@@ -168,6 +168,29 @@ class Holder:
         done = yield from self.log.replicate_now(record.position.seq, idle)
         return (reply,) if done else None
 
+    def compact(self, document: str) -> Protocol_[bool]:
+        """Replace a document by one without its history, by a record like any other; False if that is too large for one.
+
+        The errors of ``commit``. It is maintenance: that the volume is in use does not follow from it.
+        """
+        if not self.leased:
+            raise LeaseLost("this node no longer holds the volume", holder=None)
+        self.require_majority()
+        with self._lock:
+            try:
+                record = self._workspace.compacted(document, self.log.next_position(), RECORD_ROOM)
+                if record is None:
+                    return False
+                data = encode(record)
+            except (DavfsError, ValueError) as error:
+                self.depose(f"a document could not be compacted: {error}")
+                raise
+            idle = self.log.push(Pending(record.position, data))
+        if not (yield from self.log.replicate_now(record.position.seq, idle)):
+            self.depose("a record that was sent is not committed")
+            raise OutcomeUnknown()
+        return True
+
     # --- the end ----------------------------------------------------------------------------------------------------
 
     def release(self) -> Protocol_[None]:

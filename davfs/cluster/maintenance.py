@@ -60,14 +60,21 @@ class Maintenance:
         self._replicas = replicas
         self._holdings = holdings
 
+    def may_borrow(self, volume_id: str) -> bool:
+        """Whether ``borrow`` would be of use now, as far as this node sees."""
+        if (holder := self._holdings.holder(volume_id)) is not None:
+            return holder.leased
+        volume = self._site.state.volumes.get(volume_id)
+        return volume is not None and volume.tenure.grant is None and self._mine(volume)
+
     def borrow(self, volume_id: str) -> Protocol_[Loan | None]:
         """A loan; None when another node has the volume or is to take it, or when it cannot be had now."""
         holder = self._holdings.holder(volume_id)
         if holder is not None:
             return Loan(self._site, holder, own=False) if holder.leased else None
-        volume = self._site.state.volumes.get(volume_id)
-        if volume is None or volume.tenure.grant is not None or not self._mine(volume):
+        if not self.may_borrow(volume_id):
             return None
+        volume = self._site.state.volume(volume_id)
         since = self._site.clock.now()
 
         def granted(credentials: Credentials, digest: str, asked: float) -> None:

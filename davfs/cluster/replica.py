@@ -20,12 +20,15 @@ from davfs.core.effects import Protocol_, Sleep, Wait
 from davfs.core.errors import CorruptData, DavfsError, LogMismatch, NotSealed, StaleEpoch
 from davfs.core.model import MIB, Epoch, Position
 from davfs.core.ports import AppliedRecord, Document, DocumentUpdate, IndexUpdate, ReplicaStore
-from davfs.core.record import Record, decode
+from davfs.core.record import COMPACT, DocumentChange, Record, decode
 
 log = logging.getLogger(__name__)
 
 SNAPSHOT_EVERY = 32
 """A document's tail of changes is folded into a snapshot when it has grown to this many."""
+
+GROWN_NAMES = 10_000
+"""So many are remembered for compaction; it finds the others too, later."""
 
 RECENT_RECORDS = 256
 RECENT_BYTES = 64 * 1024
@@ -83,6 +86,7 @@ class Replica:
         self._digest = ""  # token digest of the epoch that is sealed; "" until someone seals after a start
         self._commit_target = 0
         self._trim_below = 0
+        self.grown: dict[str, int] = {}  # documents that were saved anew, with their size: what compaction looks at first
         self._pause = (0, 0.0)  # (a seq, until when nothing behind it is applied)
         self.catching: tuple[int, int] | None = None  # a snapshot is on its way: bytes that are here, of how many
         self.freezing = False  # a snapshot is being made
@@ -231,13 +235,27 @@ class Replica:
         updates: list[IndexUpdate] = []
         documents: list[DocumentUpdate] = []
         for change in record.changes:
+            if record.kind == COMPACT:
+                documents.append(self._replace(change))
+                continue
             document, tail = self._document(change.document)
             document.apply(change.change, change.heads)
             updates.extend(IndexUpdate(key, document.get(key)) for key in change.keys)
             snapshot = document.save() if tail + 1 >= SNAPSHOT_EVERY else None
+            if snapshot is not None and len(self.grown) < GROWN_NAMES:
+                self.grown[change.document] = len(snapshot)
             self._documents[change.document] = (document, 0 if snapshot is not None else tail + 1)
             documents.append(DocumentUpdate(change.document, change.change, snapshot))
         return AppliedRecord(record, documents, updates)
+
+    def _replace(self, change: DocumentChange) -> DocumentUpdate:
+        """Take a document over without its history, as the holder made it."""
+        document = self._site.documents.load(change.change or None, (), _NO_ACTOR)
+        if document.heads() != change.heads:
+            raise CorruptData(f"the compacted document {change.document} is not the one that its record names")
+        self._documents[change.document] = (document, 0)
+        self.grown.pop(change.document, None)
+        return DocumentUpdate(change.document, b"", change.change)
 
     def _document(self, name: str) -> tuple[Document, int]:
         if name in self._documents:

@@ -25,6 +25,7 @@ class Timing:
     idle: float = 60.0  # a volume that nobody uses is freed after this
     leaderless: float = 2.5  # elections take less: after this, requests that wait for Raft are refused
     tidy: float = 2.0  # between looks at what a replica's log no longer needs
+    compaction: float = 5.0  # between looks at documents whose history may have grown too long
     gate: float = 30.0  # how long a change waits for others on the same path
     drain: float = 0.5  # how long requests that are on their way keep a volume that is to be given up
     retire: float = 10.0  # how long a replica that is not one any more still serves downloads

@@ -13,7 +13,7 @@ from davfs.cluster.site import Site
 from davfs.core.model import Position
 from davfs.core.namespace import Edits
 from davfs.core.ports import Document, ReplicaStore
-from davfs.core.record import OPERATION, DocumentChange, Record
+from davfs.core.record import COMPACT, OPERATION, DocumentChange, Record
 
 
 class Workspace:
@@ -37,6 +37,16 @@ class Workspace:
         return Record(
             self._volume, edits.at, kind, request_id, tuple(changes), base, reply, self._site.clock.wall_ns(), edits.who
         )
+
+    def compacted(self, name: str, at: Position, room: int) -> Record | None:
+        """The record that replaces a document by one without its history; None if it is larger than ``room`` bytes."""
+        data = self._site.documents.without_history(self._load(name))
+        if len(data) > room:
+            return None
+        fresh = self._site.documents.load(data or None, (), self._site.random.token(16))
+        self._documents[name] = (fresh, at.seq)
+        change = DocumentChange(name, data, fresh.heads())
+        return Record(self._volume, at, COMPACT, "", (change,), at_ns=self._site.clock.wall_ns())
 
     def _load(self, name: str) -> Document:
         if name in self._documents:

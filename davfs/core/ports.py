@@ -106,6 +106,10 @@ class Documents(Protocol):
 
     def load(self, snapshot: bytes | None, changes: Sequence[bytes], actor: bytes) -> Document: ...
 
+    def without_history(self, document: Document) -> bytes:
+        """A snapshot of what a document holds now and nothing else; b"" for an empty one."""
+        ...
+
 
 # --- disk -----------------------------------------------------------------------------------------------------------
 
@@ -177,7 +181,10 @@ class StoredDocument(NamedTuple):
 
 
 class DocumentUpdate(NamedTuple):
-    """What a committed record did to a document: its change, and a fresh snapshot when the tail grew long."""
+    """What a committed record did to a document: its change, and a fresh snapshot when the tail grew long.
+
+    An empty snapshot: the document is gone.
+    """
 
     document: str
     change: bytes
@@ -432,5 +439,9 @@ class ReplicaStore(SnapshotStore, Protocol):
         ...
 
     def iter_documents(self) -> Iterator[str]: ...
+
+    def document_sizes(self, after: str, limit: int) -> list[tuple[str, int]]:
+        """(id, bytes at rest) of up to ``limit`` documents whose id follows ``after``, by id."""
+        ...
 
     def close(self) -> None: ...

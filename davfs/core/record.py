@@ -23,6 +23,8 @@ _HEAD = len(_MAGIC) + 1 + 16
 
 OPERATION = "op"
 START = "start"
+COMPACT = "compact"
+"""Documents without their history: each change's bytes are a whole document, or none for one that is empty and goes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,16 @@ from typing import TypeVar
 from automerge import core as automerge
 
 from davfs.core.errors import CorruptData
+from davfs.core.ports import Document
 
 Result = TypeVar("Result")
 
 SPARES = 4
 SPARE_BYTES = 64 * 1024
 """So many copies of loaded documents are kept for the next load, of documents that are so large at most."""
+
+COMPACTOR = b"davfs-compaction"
+"""The actor of the one change that a document without history consists of."""
 
 _SYNC_MESSAGE_V1 = b"\x42\0\0\0"  # type, then no heads, no needs and no bloom filters; the changes follow
 _CHECKSUM = slice(4, 8)  # of a change's bytes: the first four bytes of its hash, so of the head that it becomes
@@ -174,6 +178,21 @@ class AutomergeDocuments:
             self._spare[stored] = document
             while len(self._spare) > SPARES:
                 self._spare.popitem(last=False)
+
+
+    def without_history(self, document: Document) -> bytes:
+        """The document made anew in one change, keys sorted, under a fixed actor; b"" for an empty one.
+
+        Nobody makes this alone: a holder does, and all others take its bytes (design, section 5).
+        """
+        keys = document.keys()
+        if not keys:
+            return b""
+        fresh = automerge.Document()
+        fresh.set_actor(COMPACTOR)
+        copy = AutomergeDocument(fresh)
+        copy.change([(key, document.get(key) or "") for key in keys], ())
+        return copy.save()
 
 
 def _check_text(text: str) -> None:

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from davfs.cluster.clock import BootClock, SystemRandom
+from davfs.cluster.compaction import Compaction
 from davfs.cluster.expiry import Expiry
 from davfs.cluster.fetcher import Fetcher
 from davfs.cluster.gateway import Gateway
@@ -145,6 +146,7 @@ class Node:
             for_joiners=["node.join", "node.renew"], admit=self.certificates.admit_peer,
         )  # fmt: skip
         limits = config.limits
+        self.compaction = Compaction(self.site, self.replicas, self.gateway.maintenance)
         self.scrub = Scrub(self.site, self.replicas, limits.scrub_hours * 3600.0, limits.scrub_mib_per_s * MIB)
         self.joining = Joining(config, self.client, self.runtime, self.site, self.past, directory.incarnation)
 
@@ -219,6 +221,8 @@ class Node:
         runtime.start(self.fetcher.run(), "fetch")
         runtime.start(self.expiry.run(), "expire")
         runtime.start(self.scrub.run(), "scrub")
+        runtime.start(self.compaction.run(), "compact")
+        self._stack.callback(self.compaction.stop)
         runtime.start(self.gateway.keep_tokens(), "tokens")
         runtime.start(self.voters.run(fail), "voters")
         runtime.start(self.looks.keep(), "looks")

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgpack
 
+from davfs.cluster.compaction import Compaction
 from davfs.cluster.expiry import Expiry
 from davfs.cluster.fetcher import Fetcher
 from davfs.cluster.holdings import Holdings
@@ -36,7 +37,7 @@ VOLUME = "drive"
 VOLUME_ID = "00" * 16
 CHUNK_SIZE = 40
 TIMING = Timing(
-    ttl=2.0, call=1.0, transfer=1.5, commit=1.5, heartbeat=0.3, idle=4.0, gate=5.0, tidy=0.3, drain=0.1,
+    ttl=2.0, call=1.0, transfer=1.5, commit=1.5, heartbeat=0.3, idle=4.0, gate=5.0, tidy=0.3, compaction=1.0, drain=0.1,
     retire=0.5,
 )
 BOUNDS = Bounds(log_recent=1, log_records=2, snapshot_rate=500_000, snapshot_piece=50_000)
@@ -153,7 +154,9 @@ class SimNode:
         self.handlers = Service(site, replicas).handlers
         self.front = Front(site, self.holdings, VOLUME)
         expiry = Expiry(site, lambda: member.is_leader, lambda: member.term)
+        self.compaction = Compaction(site, replicas, self.maintenance)
         for task, name in (
+            (self.compaction.run(), "compact"),
             (replicas.keep(), "keep"), (fetcher.run(), "fetch"), (expiry.run(), "expire"), (self.holdings.keep(), "tokens"),
         ):  # fmt: skip
             process.start(task, name)

@@ -30,6 +30,12 @@ from davfs.storage.snapshots import SnapshotFiles, SnapshotMemory, carry_chunks,
 REPLIES_KEPT = 10_000
 _PRUNE_EVERY = 256
 _SPARE_PAGES = 2048
+_SIZES = (
+    "SELECT id, ifnull((SELECT length(snapshot) FROM document AS d WHERE d.id = one.id), 0)"
+    " + (SELECT ifnull(sum(length(bytes)), 0) FROM document_change AS c WHERE c.id = one.id)"
+    " FROM (SELECT id FROM document WHERE id > :after UNION SELECT id FROM document_change WHERE id > :after"
+    " ORDER BY 1 LIMIT :limit) AS one ORDER BY 1"
+)
 _STATE = (
     "incarnation, sealed_incarnation, sealed_counter, committed_incarnation, committed_counter, committed_seq,"
     " files, bytes, root_mtime_ns, root_changed"
@@ -249,6 +255,9 @@ class ReplicaDb(Database):
                 for document, change, snapshot in documents:
                     if snapshot is None:
                         db.execute("INSERT INTO document_change VALUES (?, ?, ?)", (document, at.seq, change))
+                    elif not snapshot:
+                        db.execute("DELETE FROM document WHERE id = ?", (document,))
+                        db.execute("DELETE FROM document_change WHERE id = ?", (document,))
                     else:
                         db.execute("INSERT OR REPLACE INTO document VALUES (?, ?)", (document, snapshot))
                         db.execute("DELETE FROM document_change WHERE id = ?", (document,))
@@ -269,6 +278,11 @@ class ReplicaDb(Database):
             self._committed = committed
             self._files, self._bytes, self._root_mtime_ns = index.files, index.size, index.root_mtime_ns
             self._root_changed = index.marks.root
+
+    def document_sizes(self, after: str, limit: int) -> list[tuple[str, int]]:
+        """(id, bytes at rest) of up to ``limit`` documents whose id follows ``after``, by id."""
+        with self._reading() as db:
+            return db.execute(_SIZES, {"after": after, "limit": limit}).fetchall()
 
     # --- snapshots --------------------------------------------------------------------------------------------------
 

@@ -187,3 +187,32 @@ def test_few_and_only_small_documents_are_kept_for_the_next_load():
     documents.load(None, [large], actor(22))
     assert list(documents._spare) == before
     assert len(before) <= SPARES
+
+
+@settings(deadline=None)
+@given(CHANGES, CHANGES)
+def test_a_document_without_history_holds_the_same_and_is_changed_on(changes, later):
+    """Whoever has its bytes takes part in what comes later; who rebuilt it from another history too, but not needed."""
+    writer = DOCUMENTS.load(None, [], actor(1))
+    for puts, deletes in changes:
+        change(writer, puts, deletes)
+    data = DOCUMENTS.without_history(writer)
+    assert bool(data) == bool(contents(writer))
+    fresh, replica = (DOCUMENTS.load(data or None, [], actor(number)) for number in (2, 3))
+    assert contents(fresh) == contents(writer)
+    assert fresh.heads() == replica.heads()
+    for puts, deletes in later:
+        made = change(fresh, puts, deletes)
+        if made is not None:
+            replica.apply(made, fresh.heads())
+    assert contents(replica) == contents(fresh)
+
+
+def test_without_history_overwrites_weigh_nothing():
+    writer = DOCUMENTS.load(None, [], actor(1))
+    for number in range(500):
+        writer.change([(f"m/1@{number:04}", f"value {number}")], [f"m/1@{number - 1:04}"] if number else [])
+    data = DOCUMENTS.without_history(writer)
+    assert 5 * len(data) < len(writer.save())
+    writer.change([], ["m/1@0499"])
+    assert DOCUMENTS.without_history(writer) == b""
