@@ -11,6 +11,7 @@ from typing import TypeAlias
 from davfs.cluster.api import Caller
 from davfs.cluster.volume import HeldVolume
 from davfs.core.model import Entry, Path
+from tests.scale.table import middle
 from tests.scale.volume import Plan, directory_path, file_path
 
 CALLER = Caller()
@@ -90,12 +91,33 @@ class Changes:
         return self._number
 
 
-def milliseconds(prepare: Callable[[], Step], count: int) -> list[float]:
-    """What each of ``count`` such changes takes, sorted."""
-    taken = []
-    for _ in range(count):
-        step = prepare()
-        began = time.perf_counter()
-        step()
-        taken.append((time.perf_counter() - began) * 1e3)
-    return sorted(taken)
+class Taken:
+    """What steps took, in milliseconds: by the clock, and of CPU by all threads, which a busy machine changes less."""
+
+    def __init__(self) -> None:
+        self._wall: list[float] = []
+        self._cpu: list[float] = []
+
+    def more(self, prepare: Callable[[], Step], count: int) -> None:
+        """Take so many such steps."""
+        for _ in range(count):
+            step = prepare()
+            cpu, wall = time.process_time(), time.perf_counter()
+            step()
+            self._wall.append((time.perf_counter() - wall) * 1e3)
+            self._cpu.append((time.process_time() - cpu) * 1e3)
+
+    @property
+    def wall(self) -> list[float]:
+        """Sorted."""
+        return sorted(self._wall)
+
+    @property
+    def cpu(self) -> list[float]:
+        """Sorted."""
+        return sorted(self._cpu)
+
+    def __str__(self) -> str:
+        wall = self.wall
+        tail = f"p5 {wall[len(wall) // 20]:.2f}, p95 {wall[int(len(wall) * 0.95)]:.1f}"
+        return f"{middle(wall):.2f} ms ({tail}); CPU {middle(self.cpu):.2f} ms"

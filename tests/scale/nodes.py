@@ -1,0 +1,121 @@
+"""The big volume on real nodes: built through the client library, then served over WebDAV."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from compat.memory import resident_peak
+from davfs.client import connect
+from tests.scale.table import Table, middle
+from tests.scale.volume import THOUSAND, Plan, build, directory_path
+from tests.support.cluster import DevCluster
+
+VOLUME = "big"
+TTL_S = 60.0
+COMMIT_S = 60.0
+WRITERS = 2
+BLOCK = 1 << 20
+MIB = 1 << 20
+START_LIMIT_S = 300.0
+GOAL_START_S = 15.0
+GOAL_MIB = 400.0
+
+
+def build_on(drive: DevCluster, plan: Plan, say: Callable[[str], None]) -> None:
+    """Make the volume's files in a new drive that runs, and wait until every node has applied all of them."""
+    folder = drive.directory / "program"
+    if not folder.exists():
+        done = drive.command("cert", "program", "builder", "--out", str(folder))
+        assert done.returncode == 0, done.stderr
+    nodes = tuple(f"node-{number}" for number in range(1, drive.count + 1))
+    with connect(folder) as cluster, cluster.assign(VOLUME, ttl=TTL_S, wait=90) as volume:
+        session = volume._session
+        session.site.timing = replace(session.site.timing, commit=COMMIT_S)  # nobody waits for these answers
+        records = build(
+            plan, nodes, lambda make, chunks: session.runtime.run(session.holder.commit(make, "", chunks)), WRITERS, say
+        )
+        last = session.holder.log.last.seq
+    say(f"  {records} records; waiting for every node to apply them")
+    drive.until("every node has applied it", lambda: all(_applied(db) >= last for db in databases(drive)), 900)
+
+
+def databases(drive: DevCluster) -> list[Path]:
+    """Each node's database of the volume."""
+    return [next((drive.directory / f"node-{n}").rglob("volumes/*.sqlite")) for n in range(1, drive.count + 1)]
+
+
+def _applied(database: Path) -> int:
+    db = sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)
+    try:
+        return int(db.execute("SELECT committed_seq FROM state").fetchone()[0])
+    finally:
+        db.close()
+
+
+def serving(drive: DevCluster, plan: Plan, table: Table) -> None:
+    """Start all nodes over the built volume, ask for much through WebDAV, and see what it takes."""
+    seconds = drive.start(START_LIMIT_S)
+    table.add(
+        f"{drive.count} nodes at once on one machine: start until each has served the volume",
+        f"{seconds:.1f} s", f"{GOAL_START_S:.0f} s", seconds <= GOAL_START_S,
+    )  # fmt: skip
+    for number in range(1, drive.count + 1):
+        answer = listing(drive, number, ("all", "wide"))
+        assert answer.members == plan.wide + 1, answer
+        table.add(
+            f"PROPFIND of {plan.wide:,} files through node {number}",
+            f"{answer.seconds:.1f} s, first byte after {answer.first_s:.2f} s, {answer.size / MIB:.0f} MiB",
+        )
+    taken = sorted(listing(drive, 1, ("all", "thousand")).seconds * 1e3 for _ in range(9))
+    table.add(f"PROPFIND of {min(THOUSAND, plan.files // 2):,} files", f"{middle(taken):.1f} ms")
+    table.add("PUT of a new small file through WebDAV, three nodes", f"{middle(_puts(drive, plan)):.1f} ms")
+    for number in range(1, drive.count + 1):
+        peak = resident_peak(drive.pid(number)) / MIB
+        table.add(f"resident peak of node {number}", f"{peak:.0f} MiB", f"{GOAL_MIB:.0f} MiB", peak <= GOAL_MIB)
+
+
+def _puts(drive: DevCluster, plan: Plan, count: int = 200) -> list[float]:
+    taken = []
+    with drive.client(1) as client:
+        for number in range(count):
+            folder = "/".join(directory_path(1 + number * (plan.directories - 2) // count))
+            began = time.perf_counter()
+            answer = client.put(f"{folder}/put {number}", b"some bytes")
+            taken.append((time.perf_counter() - began) * 1e3)
+            assert answer.status in (201, 204), answer
+    return sorted(taken)
+
+
+class Listing:
+    """What a PROPFIND gave: its members (the collection itself too), bytes, seconds until the first and the last."""
+
+    def __init__(self, members: int, size: int, first_s: float, seconds: float) -> None:
+        self.members = members
+        self.size = size
+        self.first_s = first_s
+        self.seconds = seconds
+
+
+def listing(drive: DevCluster, number: int, path: tuple[str, ...]) -> Listing:
+    """PROPFIND with Depth 1, read block by block."""
+    connection = http.client.HTTPConnection("127.0.0.1", drive.port + number - 1, timeout=120)
+    began = time.perf_counter()
+    connection.request("PROPFIND", f"/{VOLUME}/" + "/".join(path) + "/", headers={"Depth": "1"})
+    response = connection.getresponse()
+    assert response.status == 207, response.status
+    members = size = 0
+    first_s = time.perf_counter() - began
+    rest = b""
+    while block := response.read(BLOCK):
+        size += len(block)
+        text = rest + block
+        members += len(re.findall(b"<D:response>", text))
+        rest = text[-11:]  # one byte less than what is counted
+    connection.close()
+    return Listing(members, size, first_s, time.perf_counter() - began)
