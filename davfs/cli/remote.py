@@ -57,6 +57,10 @@ class Remote:
         value, _ = self._client.call(node, method, dict(args), timeout=timeout)
         return value
 
+    def exchange(self, node: str, method: str, args: Mapping[str, Any], blob: bytes, timeout: float) -> tuple[Any, bytes]:
+        """The same with bytes both ways."""
+        return self._client.call(node, method, dict(args), blob, timeout)
+
     def ask(self, method: str, args: Mapping[str, Any], timeout: float = TIMEOUT) -> Any:
         """The answer of the first node that can give one, the configuration's own first.
 

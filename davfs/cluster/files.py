@@ -73,7 +73,7 @@ def put(
     holder.require_majority()
     before_body()
     hashing = Hashing(name for name, _ in digests) if digests else None
-    written = yield from _store(holder, read, length, hashing)
+    written = yield from store(holder, read, length, hashing)
     if hashing is not None:
         hashing.require(digests)
 
@@ -132,7 +132,7 @@ def manifest_of(holder: Holder, chunks: tuple[ChunkRef, ...], chunk_size: int, m
     return manifest
 
 
-def _store(holder: Holder, read: Reader, length: int | None, hashing: Hashing | None) -> Protocol_[Written]:
+def store(holder: Holder, read: Reader, length: int | None, hashing: Hashing | None) -> Protocol_[Written]:
     """Take the body in, chunk by chunk, in a bounded window; run it through ``hashing`` on the way."""
     policy = holder.state().policy
     seed = holder.site.random.token(8).hex()

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from davfs.cluster.api import Forward
+from davfs.cluster.holder import Holder
 from davfs.cluster.holdings import Holdings
 from davfs.cluster.maintenance import Maintenance
 from davfs.cluster.replicas import Replicas
@@ -17,7 +18,7 @@ from davfs.cluster.threads import ThreadRuntime
 from davfs.cluster.volume import HeldVolume
 from davfs.core.cluster_state import value_of
 from davfs.core.effects import Protocol_, Submit
-from davfs.core.errors import InvalidInput, Unavailable
+from davfs.core.errors import InvalidInput, NotHolder, Unavailable
 from davfs.core.model import VolumeInfo, VolumePolicy
 
 
@@ -57,6 +58,13 @@ class Gateway:
         """See ``api.Drive.route``."""
         found = self._runtime.run(self._holdings.find(volume, forwarded, avoid))
         return found if isinstance(found, Forward) else HeldVolume(self._runtime, found)
+
+    def holder(self, volume: str) -> Holder:
+        """The holder if this node serves the volume, taking it if it is free; :class:`NotHolder` says who does."""
+        found = self._runtime.run(self._holdings.find(volume, forwarded=True))
+        if isinstance(found, Forward):
+            raise NotHolder(f"{found.node} holds the volume", holder=found.node)
+        return found
 
     def sessions(self) -> list[dict[str, Any]]:
         """The live sessions of the volumes that this node holds (``entering.describe``)."""

@@ -19,9 +19,10 @@ PAGE = 500
 
 
 def walk(view: IndexView) -> Iterator[dict[str, Any]]:
-    """Everything but the root: ``{"path": [names], "kind", "created_ns", "mtime_ns", "size", "properties": {Clark name: XML},
-    "chunks": [[digest, size, [node, ...]], ...]}``; the chunks of a large file follow as ``{"more": chunks}``, a segment each.
-    The root comes first, with an empty path."""
+    """The root, with an empty path, then everything else: ``{"path": [names], "kind", "created_ns", "mtime_ns", "size",
+    "properties": {Clark name: XML}, "digests": {algorithm: hex}, "chunks": [[digest, size, [node, ...]], ...]}``.
+
+    The chunks of a large file follow it as ``{"more": chunks}``, a segment each."""
     yield _item(view, [], _root(view), _properties(view, ROOT))
     stack = [_Directory(ROOT, [])]
     while stack:
@@ -74,6 +75,7 @@ def _entry(view: IndexView, path: list[str], entry: Entry) -> Iterator[dict[str,
         return
     manifest = held[1]
     item["chunks"] = _wire(manifest.chunks)
+    item["digests"] = dict(manifest.digests)
     yield item
     for number in range(manifest.segments):
         stored = view.segment(manifest.content_of(number), number)
@@ -90,6 +92,7 @@ def _item(view: IndexView, path: list[str], entry: Entry, properties: dict[str, 
         "mtime_ns": entry.mtime_ns,
         "size": entry.size,
         "properties": properties,
+        "digests": {},
         "chunks": [],
     }
 

@@ -15,14 +15,13 @@ from threading import Lock
 from typing import Any
 
 from davfs.cluster import tree_walk
-from davfs.cluster.api import Forward
 from davfs.cluster.fsck import Examination, Step
 from davfs.cluster.gateway import Gateway
 from davfs.cluster.replica import Replica
 from davfs.cluster.replicas import Replicas
 from davfs.cluster.site import Site
 from davfs.core.effects import Protocol_, Sleep
-from davfs.core.errors import InvalidInput, NotFound, NotHolder, Unavailable
+from davfs.core.errors import InvalidInput, NotFound, Unavailable
 from davfs.core.model import ChunkRef
 from davfs.core.ports import Audit
 from davfs.node.admin import Handler
@@ -90,9 +89,7 @@ class Looks:
         before is in it; :class:`NotHolder` says who is. ``at``: a seq that a paused replica is to go to."""
         volume = self._volume(args)
         if args.get("current"):
-            found = self._gateway.route(str(args["volume"]), forwarded=True)
-            if isinstance(found, Forward):
-                raise NotHolder(f"{found.node} holds the volume", holder=found.node)
+            self._gateway.holder(str(args["volume"]))
         replica = self._replicas.get(volume)
         if args.get("at") is not None:
             self._go_to(replica, int(args["at"]))

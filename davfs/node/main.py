@@ -43,6 +43,7 @@ from davfs.node.certificates import Certificates
 from davfs.node.config import Limits, NodeConfig
 from davfs.node.departure import Departure
 from davfs.node.http_api import HttpApi
+from davfs.node.imports import Imports
 from davfs.node.join import Joining
 from davfs.node.looks import Looks
 from davfs.node.past import Past
@@ -130,6 +131,7 @@ class Node:
         )  # fmt: skip
         self.looks = Looks(self.site, self.replicas, self.gateway)
         stack.callback(self.looks.stop)
+        self.imports = Imports(self.gateway, self.runtime)
         self.usage = UsageAdmin(self.state, self.raft, self.gateway.sessions, self.site.request_id, self.replicas.standing)
         self.accounts = AccountAdmin(config.dav, self.state, self.raft, self.site.clock, self.site.request_id)
         self.expiry = Expiry(self.site, lambda: self.raft.is_leader, lambda: self.raft.term)
@@ -198,7 +200,7 @@ class Node:
             **self.admin.handlers(), **self.usage.handlers(), **self.accounts.handlers(), **self.programs.handlers(),
             **self.admission.handlers(), **self.departure.handlers(),
             **self.replica_admin.handlers(), **self.past.handlers(), **self.looks.handlers(),
-            **self.certificates.handlers(), **self.renewal.handlers(),
+            **self.certificates.handlers(), **self.renewal.handlers(), **self.imports.handlers(),
         }  # fmt: skip
         return {method: of(method) for method in self.service.handlers} | own
 
