@@ -47,6 +47,8 @@ def register(commands: Any) -> None:
     command.add_argument("--user", action="append", default=[], metavar="NAME:PASSWORD", help="let only these in; repeatable")
     command.add_argument("--ttl", type=float, default=None, metavar="S", help="life of a token in seconds (default 5)")
     command.add_argument("--session-idle", type=float, default=None, metavar="S", help="end of a quiet session (default 60)")
+    for name, what in (("grace", "unused chunks stay for (default 3600)"), ("quarantine", "and are read after that")):
+        command.add_argument(f"--chunk-{name}", type=float, default=None, metavar="S", help=what)
     command.add_argument("--chunk-size", type=int, default=None, metavar="N", help="bytes of a chunk in new volumes")
     command.add_argument("--certificate-days", type=float, default=None, metavar="D", help="life of a node's certificate")
     command.set_defaults(run=run)
@@ -126,6 +128,8 @@ def _changed(configs: Sequence[NodeConfig], arguments: argparse.Namespace) -> li
         token_ttl=arguments.ttl or cluster.token_ttl,
         session_idle=arguments.session_idle or cluster.session_idle,
         certificate_days=arguments.certificate_days or cluster.certificate_days,
+        chunk_grace=arguments.chunk_grace or cluster.chunk_grace,
+        chunk_quarantine=arguments.chunk_quarantine or cluster.chunk_quarantine,
         defaults=check_policy(cluster, changes),
     )
     users = tuple(new_user(text) for text in arguments.user)

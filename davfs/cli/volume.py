@@ -38,6 +38,7 @@ def _register_volumes(actions: Any) -> None:
     create.add_argument("--copies", type=int, metavar="N", help="replicas of each chunk")
     create.add_argument("--write-quorum", type=int, metavar="W", help="copies that a write waits for")
     create.add_argument("--read-quorum", type=int, metavar="R", help="copies that a read asks")
+    create.add_argument("--trash-days", type=int, metavar="D", help="days that deleted files are kept (default 7)")
     create.add_argument("--replicas", type=int, metavar="M", help="nodes that hold the directory tree")
     create.add_argument("--consistency", choices=("strict", "available"))
     create.add_argument("--mode", choices=("shared", "exclusive"))
@@ -78,7 +79,7 @@ def _tell(arguments: argparse.Namespace, method: str, args: dict[str, Any], text
 
 
 def _create(arguments: argparse.Namespace) -> int:
-    keys = ("chunk_size", "copies", "write_quorum", "read_quorum", "replicas", "consistency", "mode", "reads")
+    keys = ("chunk_size", "copies", "write_quorum", "read_quorum", "replicas", "consistency", "mode", "reads", "trash_days")
     policy = {key: getattr(arguments, key) for key in keys if getattr(arguments, key) is not None}
     with connect(arguments.config) as remote:
         value = remote.ask("admin.volume_create", {"name": arguments.name, "policy": policy})

@@ -27,12 +27,12 @@ from davfs.cluster.replica import Replica
 from davfs.cluster.service import Service
 from davfs.cluster.site import Site, Timing
 from davfs.cluster.threads import ThreadRuntime, ThreadSignal
+from davfs.core.chunk_port import ChunkPage
 from davfs.core.cluster_state import VolumeState
 from davfs.core.effects import Protocol_
 from davfs.core.errors import ChunkMissing, DavfsError, InvalidInput, StaleEpoch, TokenRefused, VolumeNotFound
 from davfs.core.grants import Grant, Tenure
 from davfs.core.model import Epoch
-from davfs.core.ports import ChunkPage
 from davfs.crdt.documents import AutomergeDocuments
 from davfs.storage.replica_db import ReplicaDb
 
@@ -42,7 +42,7 @@ WORKERS = 32
 
 
 class NoChunks:
-    """Port: ``core.ports.ChunkStore``, of a machine that keeps none: all chunks are on the nodes."""
+    """Port: ``core.chunk_port.ChunkStore``, of a machine that keeps none: all chunks are on the nodes."""
 
     def put(self, volume: str, digest: str, data: bytes | memoryview) -> None:
         raise InvalidInput("a program keeps no chunks")

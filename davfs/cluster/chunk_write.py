@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 
+from davfs.cluster.keeping import confirm
 from davfs.cluster.log import Credentials
 from davfs.cluster.site import Site
 from davfs.core.chunking import digest_of
@@ -33,6 +34,7 @@ class ChunkWrite:
     data: Blob
     chosen: list[str]
     tried: set[str]
+    begun: float = 0.0  # when it was first sent, or last confirmed
     pending: set[str] = field(default_factory=set)
     stored: set[str] = field(default_factory=set)
     errors: dict[str, Exception] = field(default_factory=dict)
@@ -54,10 +56,14 @@ def targets(
 
 
 class Upload:
-    """The chunks of one file that is being written. ``inode`` only spreads them; it need not exist yet."""
+    """The chunks of one file that is being written. ``inode`` only spreads them; it need not exist yet.
+
+    Keep it until the fate of their record is known: that keeps the collector from them.
+    """
 
     def __init__(self, site: Site, credentials: Credentials, policy: VolumePolicy, inode: str) -> None:
         self._site = site
+        self._use = site.in_use.begin(credentials.volume)
         self._credentials = credentials
         self._policy = policy
         self._inode = inode
@@ -77,7 +83,8 @@ class Upload:
         # is back sooner and another fails, it is asked after all.
         answering = [node for node in chosen if self._site.up(node)]
         asked = answering if len(answering) >= self._policy.write_quorum else chosen
-        write = ChunkWrite(number, digest_of(data), len(data), data, chosen, set(asked))
+        write = ChunkWrite(number, digest_of(data), len(data), data, chosen, set(asked), self._site.clock.now())
+        self._use.add([write.digest])
         self._writes.append(write)
         self._open.append(write)
         yield from self._send(write, asked)
@@ -95,6 +102,23 @@ class Upload:
         the record: whoever removes the node waits only for records, not for uploads."""
         if not all(map(self._has_quorum, self._writes)):
             raise QuorumLost("a node that was to store the file leaves the cluster; try again")
+
+    def end(self) -> None:
+        """The fate of the record is known."""
+        self._use.end()
+
+    def renew(self) -> Protocol_[None]:
+        """Have acknowledgements that are older than half the grace confirmed again; :class:`QuorumLost` if they are not.
+
+        For right before the record (design, section 3): what is acknowledged for longer than the grace may be collected.
+        """
+        now = self._site.clock.now()
+        old = [write for write in self._writes if now - write.begun > self._site.timing.grace / 2]
+        if old:
+            chunks = [write.reference() for write in old]
+            yield from confirm(self._site, self._credentials, chunks, self._policy.write_quorum)
+        for write in old:
+            write.begun = now
 
     # --- inside -----------------------------------------------------------------------------------------------------
 

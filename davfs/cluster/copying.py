@@ -11,6 +11,7 @@ from dataclasses import replace
 from davfs.cluster import changes, tree
 from davfs.cluster.api import Caller, Condition
 from davfs.cluster.holder import Holder
+from davfs.cluster.trash import staged_name
 from davfs.core import keys, values
 from davfs.core.effects import Protocol_
 from davfs.core.model import TRASH, Entry, Path
@@ -106,6 +107,7 @@ def _copy_gated(
         replaced = changes.target_of(holder, view, target, overwrite, caller)
         parent = tree.require_parent(view, target)
     work = TreeCopy(entry, shallow, holder.site.clock.wall_ns(), mtime_ns)
+    use = holder.site.in_use.begin(holder.credentials.volume)  # what is staged is no trash
     staged: list[str] = []  # the version under which the top stands in the trash, once it does
 
     def build(edits: Edits) -> bool:
@@ -116,6 +118,7 @@ def _copy_gated(
                 edits.trash(replaced)
             work.name(edits, parent.inode, target[-1], staged[0] if staged else None)
         elif not staged:
+            use.add([staged_name(work.inode)])
             work.name(edits, TRASH, work.inode)
             staged.append(edits.version)
         edits.answers = work.finished

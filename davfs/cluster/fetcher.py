@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from davfs.cluster.chunk_read import fetch_missing
 from davfs.cluster.manifests import chunk_page
 from davfs.cluster.site import Site
-from davfs.core import keys, values
+from davfs.core import references
 from davfs.core.effects import Protocol_, Sleep, Wait
 from davfs.core.errors import DavfsError
 from davfs.core.model import ChunkRef
@@ -50,7 +50,7 @@ class Fetcher:
         due = self._site.clock.now() + GRACE_S
         for record in records:
             for update in record.updates:
-                for chunk in _chunks(update.key, update.value):
+                for chunk in references.chunks_of(update.key, update.value):
                     if self._site.node in chunk.nodes:
                         self._queue.append((due, volume, chunk))
         if self._queue:
@@ -103,12 +103,3 @@ class Fetcher:
     def stop(self) -> None:
         self._stopped = True
         self._signal.notify()
-
-
-def _chunks(key: str, value: str | None) -> Sequence[ChunkRef]:
-    if value is None:
-        return ()
-    kind = keys.parse(key).kind
-    if kind == keys.MANIFEST:
-        return values.decode_manifest(value).chunks
-    return values.decode_segment(value) if kind == keys.SEGMENT else ()

@@ -17,10 +17,11 @@ from davfs.core import values
 from davfs.core.chunking import CHUNKS_PER_SEGMENT, Span, digest_of, etag_of
 from davfs.core.digests import Digests, Hashing
 from davfs.core.effects import Protocol_
-from davfs.core.errors import AlreadyExists, CorruptData, IncompleteBody
+from davfs.core.errors import AlreadyExists, CorruptData, IncompleteBody, LeaseLost
 from davfs.core.model import FILE, ChunkRef, Entry, Manifest, Path
 from davfs.core.namespace import Edits, Segment, make_manifest
 from davfs.core.ports import IndexView
+from davfs.core.references import of_manifest
 
 SMALL_BYTES = 64 * 1024
 """A file of at most this travels with its record, if its chunk's nodes are the volume's replicas."""
@@ -31,11 +32,26 @@ SEGMENTS_IN_RECORD = 16
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Chunks that are stored, or (small ones) still to travel with the record. ``check``: raises if they are no longer."""
+    """Chunks that are stored, or (small ones) still to travel with the record, which then needs no ``upload``."""
 
     chunks: tuple[ChunkRef, ...]
     attachments: tuple[Attachment, ...] = ()
-    check: Callable[[], None] = lambda: None
+    upload: Upload | None = None
+
+    def check(self) -> None:
+        """Raise if they no longer have their quorum."""
+        if self.upload is not None:
+            self.upload.check()
+
+    def renew(self) -> Protocol_[None]:
+        """Confirm what was acknowledged long ago."""
+        if self.upload is not None:
+            yield from self.upload.renew()
+
+    def end(self) -> None:
+        """Their record is committed, or never will be."""
+        if self.upload is not None:
+            self.upload.end()
 
 
 def put(
@@ -82,6 +98,7 @@ def put(
         return (yield from _publish(holder, path, written, mtime_ns, digests, caller, check))
     finally:
         holder.gates.leave(ticket)
+        written.end()
 
 
 def _answer(reply: list[Any]) -> tuple[Entry, bool]:
@@ -99,6 +116,7 @@ def _publish(
     caller: Caller,
     check: Callable[[IndexView], tuple[Entry | None, Entry]],
 ) -> Protocol_[tuple[Entry, bool]]:
+    yield from written.renew()
     chunk_size = holder.state().policy.chunk_size
     now = holder.site.clock.wall_ns()
     manifest = yield from manifest_of(holder, written.chunks, chunk_size, now if mtime_ns is None else mtime_ns)
@@ -162,7 +180,7 @@ def store(holder: Holder, read: Reader, length: int | None, hashing: Hashing | N
         yield from upload.write(data)
         data = fill(reading, policy.chunk_size) if len(data) == policy.chunk_size else b""
     _check_length(total, length)
-    return Written((yield from upload.finish()), check=upload.check)
+    return Written((yield from upload.finish()), upload=upload)
 
 
 def fill(read: Reader, size: int) -> bytes:
@@ -209,6 +227,10 @@ class OpenFile:
         self._holder = holder
         self._manifest = manifest
         self._segments: dict[int, tuple[ChunkRef, ...]] = {}
+        self._orphaned_at = 0.0  # when it was first read after its holder had ended
+        self._use = holder.site.in_use.begin(holder.credentials.volume)
+        if manifest is not None:
+            self._use.add(of_manifest(manifest))
 
     @property
     def chunk_size(self) -> int:
@@ -236,8 +258,13 @@ class OpenFile:
 
     def read_span(self, span: Span) -> Protocol_[memoryview]:
         """The bytes of one span, verified."""
-        self._holder.used_at = self._holder.site.clock.now()
         holder = self._holder
+        holder.used_at = now = holder.site.clock.now()
+        if holder.log.stopped:
+            # The next holder's collector knows nothing of this reader: it must end before what it reads is deleted.
+            self._orphaned_at = self._orphaned_at or now
+            if now - self._orphaned_at > holder.site.timing.quarantine / 2:
+                raise LeaseLost("the volume was taken over long ago; open the file anew", holder=None)
         quorum = holder.state().policy.read_quorum
         data = yield from read_chunk(holder.site, holder.credentials.volume, self.chunk(span.number), quorum)
         return memoryview(data)[span.start : span.stop]

@@ -63,6 +63,10 @@ class Holdings:
         """The ids of the volumes that this node holds, as far as it knows."""
         return list(self._holders)
 
+    def holders(self) -> list[Holder]:
+        """The same, as holders."""
+        return list(self._holders.values())
+
     def holder(self, volume_id: str) -> Holder | None:
         """The holder of a volume that this node serves, if it does."""
         return self._holders.get(volume_id)

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from davfs.core.chunk_port import ChunkPage, ChunkStore
 from davfs.core.errors import ChunkMissing
-from davfs.core.ports import ChunkPage, ChunkStore, ReplicaStore
+from davfs.core.ports import ReplicaStore
 
 _SMALL = "small:"
 
 
 class LocalChunks:
-    """Port: ``core.ports.ChunkStore``. ``replica_of``: the volume's replica store on this node, or None."""
+    """Port: ``core.chunk_port.ChunkStore``. ``replica_of``: the volume's replica store on this node, or None."""
 
     def __init__(self, files: ChunkStore, replica_of: Callable[[str], ReplicaStore | None]) -> None:
         self._files = files

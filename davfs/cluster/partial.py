@@ -30,7 +30,17 @@ class Part:
     length: int
     pieces: dict[int, memoryview] = field(default_factory=dict)
     stored: dict[int, ChunkRef] = field(default_factory=dict)
-    check: Callable[[], None] = lambda: None  # raises if what is stored is no longer
+    upload: Upload | None = None  # of what is stored
+
+    def check(self) -> None:
+        """Raise if what is stored no longer has its quorum."""
+        if self.upload is not None:
+            self.upload.check()
+
+    def renew(self) -> Protocol_[None]:
+        """Confirm what was acknowledged long ago."""
+        if self.upload is not None:
+            yield from self.upload.renew()
 
     def __len__(self) -> int:
         return self.length
@@ -92,6 +102,7 @@ def write(
             now = look(view)
         if part.stored and not _fits(seen, now, place):
             raise PreconditionFailed("the file was changed while its part came; nothing was changed")
+        yield from part.renew()
         start = place.start(now.content.size)
         positions.check_size(now.content, start, start + length)
         chunks = yield from positions.written(holder, now.entry.inode, now.content, start, part, part.stored)
@@ -153,7 +164,7 @@ def _take_in(holder: Holder, seen: _Seen, place: PartPlace, read: Reader, length
         if done < length:
             part.pieces[done] = take(length - done)
         part.stored = dict(zip(numbers, (yield from upload.finish()), strict=True))
-        part.check = upload.check
+        part.upload = upload
     if read(1):
         raise InvalidInput(f"more than the {length} bytes that were announced came; nothing was changed")
     return part

@@ -218,6 +218,7 @@ class Replica:
                     self._recent.pop(record.position.seq, None)
                 while len(self._documents) > self._site.bounds.documents:  # only now: before, they were ahead of the store
                     self._documents.popitem(last=False)
+                self._site.in_use.applied(self.volume, applied)
                 self._applied(self.volume, applied)
 
     def _read(self, first: int, last: int) -> list[Record]:

@@ -19,8 +19,8 @@ from davfs.cluster.chunk_write import Upload
 from davfs.cluster.files import Written, manifest_of, store
 from davfs.cluster.holder import Holder
 from davfs.core.digests import Digests, Hashing
-from davfs.core.effects import Call, Gather, Outcomes, Protocol_, Reply
-from davfs.core.errors import AlreadyExists, Forbidden, InvalidInput, QuorumLost
+from davfs.core.effects import Protocol_
+from davfs.core.errors import AlreadyExists, Forbidden, InvalidInput
 from davfs.core.model import DIRECTORY, FILE, ROOT, ChunkRef, Entry, Manifest, Path
 from davfs.core.names import canonical
 from davfs.core.namespace import Edits
@@ -61,19 +61,6 @@ def store_chunk(holder: Holder, data: bytes, seed: str, number: int) -> Protocol
     yield from upload.write(data, number)
     (made,) = yield from upload.finish()
     return made
-
-
-def confirm(holder: Holder, chunk: ChunkRef) -> Protocol_[None]:
-    """Make sure that W nodes have a chunk that another holder was promised; :class:`QuorumLost` if they do not."""
-    wanted = holder.state().policy.write_quorum
-    args = {**holder.credentials.wire(), "digest": chunk.digest}
-    calls = [Call(node, "chunk.check", args, timeout=holder.site.timing.transfer) for node in chunk.nodes]
-
-    def enough(outcomes: Outcomes) -> bool:
-        return sum(isinstance(outcome, Reply) for outcome in outcomes.values()) >= wanted
-
-    if not enough((yield Gather(calls, enough))):
-        raise QuorumLost(f"chunk {chunk.digest} is on fewer than {wanted} nodes that answer; import the file again")
 
 
 def restore(holder: Holder, items: Sequence[Item], mode: Mode, caller: Caller) -> Protocol_[list[str]]:

@@ -8,9 +8,10 @@ Nodes trust each other; a program may touch a volume only with the token that ho
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 from davfs.cluster.assign import unpack
+from davfs.cluster.collecting import Collecting, ReplicaSource
 from davfs.cluster.log import Credentials
 from davfs.cluster.replica import Replica
 from davfs.cluster.site import Site
@@ -24,18 +25,13 @@ from davfs.core.model import Epoch, position
 Handler: TypeAlias = Callable[[str, Mapping[str, Any], bytes], Protocol_[Reply]]
 
 
-class ReplicaSource(Protocol):
-    """Where a handler finds the replica of a volume (``Replicas``; a program's one working copy)."""
-
-    def wait_for(self, volume_id: str) -> Protocol_[Replica]: ...
-
-
 class Service:
     """The handlers of one node; ``handlers`` maps a method's name to its handler."""
 
     def __init__(self, site: Site, replicas: ReplicaSource) -> None:
         self._site = site
         self._replicas = replicas
+        self.collecting = Collecting(site, replicas)
         self.handlers: dict[str, Handler] = {
             "replica.seal": self._checked(self._seal),
             "replica.append": self._checked(self._append),
@@ -47,6 +43,11 @@ class Service:
             "chunk.put": self._checked(self._chunk_put),
             "chunk.get": self._checked(self._chunk_get),
             "chunk.check": self._checked(self._chunk_check),
+            "chunk.keep": self._checked(self.collecting.keep),
+            "chunk.collect_begin": self._checked(self.collecting.begin),
+            "chunk.collect_page": self._checked(self.collecting.page),
+            "chunk.collect_remove": self._checked(self.collecting.remove),
+            "replica.named": self._checked(self.collecting.named),
         }
 
     @staticmethod

@@ -1,6 +1,6 @@
 """What all protocols of one node share: its ports, its timing, its view of Raft's state.
 
-May import core only; ``node`` fills it in production, ``sim`` in the simulator.
+Beside core it knows only the table of what is in use; ``node`` fills it in production, ``sim`` in the simulator.
 """
 
 from __future__ import annotations
@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from davfs.cluster.in_use import InUse
+from davfs.core.chunk_port import ChunkStore
 from davfs.core.cluster_state import ClusterState
 from davfs.core.effects import Signal
-from davfs.core.ports import ChunkStore, Clock, Documents, Random, ReplicaStore
+from davfs.core.ports import Clock, Documents, Random, ReplicaStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,8 @@ class Timing:
     gate: float = 30.0  # how long a change waits for others on the same path
     drain: float = 0.5  # how long requests that are on their way keep a volume that is to be given up
     retire: float = 10.0  # how long a replica that is not one any more still serves downloads
+    grace: float = 3600.0  # a chunk that nothing names is collected so long after it was last promised, at the earliest
+    quarantine: float = 86_400.0  # and may be read for so long after that
 
     @property
     def lease(self) -> float:
@@ -70,6 +74,7 @@ class Site:
     bounds: Bounds = field(default_factory=Bounds)
     stored: Callable[[], Sequence[str]] = tuple
     drop_store: Callable[[str], None] = lambda volume: None
+    in_use: InUse = field(default_factory=InUse)
 
     def request_id(self) -> str:
         return self.random.token(12).hex()

@@ -72,6 +72,7 @@ class VolumePolicy:
     consistency: str = "strict"
     mode: str = "shared"
     reads: str = "lease"
+    trash_days: int = 7  # what was deleted is kept in the trash for
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
+from davfs.core.chunk_port import ChunkPage
 from davfs.core.digests import Digests
 from davfs.core.keys import Key
 from davfs.core.model import ChunkRef, Entry, Epoch, Manifest, Position
@@ -111,66 +112,7 @@ class Documents(Protocol):
         ...
 
 
-# --- disk -----------------------------------------------------------------------------------------------------------
-
-
-class ChunkPage(NamedTuple):
-    """A walk over the chunks of one volume on one disk, a page at a time: (digest, size) of the ``old`` ones, by digest;
-    ``seen`` and ``seen_bytes`` of all; ``after``: where the next page begins, None at the end."""
-
-    old: list[tuple[str, int]]
-    seen: int
-    seen_bytes: int
-    after: str | None
-
-
-class ChunkStore(Protocol):
-    """Immutable chunks under (volume id, hex BLAKE3 digest). Thread-safe."""
-
-    def put(self, volume: str, digest: str, data: bytes | memoryview) -> None:
-        """Store durably, then return. Verifies the digest (:class:`CorruptData`); :class:`NoSpace` when full.
-
-        :class:`StorePoisoned` after a failed sync, for ever. A chunk that is there already is verified, not rewritten.
-        """
-        ...
-
-    def get(self, volume: str, digest: str) -> bytes:
-        """The bytes, verified. :class:`ChunkMissing`, or :class:`CorruptData` (the bad copy is set aside)."""
-        ...
-
-    def has(self, volume: str, digest: str) -> bool:
-        """Whether a file of that name is there (not verified)."""
-        ...
-
-    def keep(self, volume: str, digest: str) -> int:
-        """Say "have it" (design, section 3): the size of the chunk, verified, and its grace begun anew, durably.
-
-        Errors as of ``get``. One that was removed a moment ago comes back. ``put`` does the same for what it stores.
-        """
-        ...
-
-    def free_bytes(self) -> int: ...
-
-    # --- for the collector: ages are nanoseconds of the store's own clock, see storage/age_clock.py ---
-
-    def age_ns(self) -> int:
-        """Now, on the clock that chunks age by. What is kept or put from now on is touched at or after it."""
-        ...
-
-    def page(self, volume: str, after: str, limit: int, before: int) -> ChunkPage:
-        """Of about ``limit`` chunks whose digests follow ``after``, those that were last touched before ``before``."""
-        ...
-
-    def remove(self, volume: str, digests: Sequence[str], before: int) -> tuple[int, int]:
-        """Set those aside that were last touched before ``before``; (how many, their bytes).
-
-        ``get`` still finds what was set aside, ``has`` does not.
-        """
-        ...
-
-    def sweep(self, volume: str, before: int) -> tuple[int, int]:
-        """Delete for good what was set aside before ``before``; (how many, their bytes)."""
-        ...
+# --- disk (chunks: chunk_port.py) ------------------------------------------------------------------------------------
 
 
 class StoredDocument(NamedTuple):
@@ -250,6 +192,11 @@ class IndexView(Protocol):
         """Up to ``limit`` of its entries that follow ``after``, the (name, version) of the one before."""
         ...
 
+    def trashed(self, before_ns: int, limit: int) -> list[Entry]:
+        """Up to ``limit`` tops of the trash that came there before ``before_ns`` (wall clock of their records), the oldest
+        first."""
+        ...
+
     def manifest(self, inode: str) -> tuple[str, Manifest] | None:
         """(version, manifest) of a file, without the chunks of its segments."""
         ...
@@ -268,6 +215,10 @@ class IndexView(Protocol):
 
     def segment(self, inode: str, number: int) -> tuple[str, str] | None:
         """(version, JSON text) of one segment."""
+        ...
+
+    def segments(self, after: tuple[str, int], limit: int) -> list[tuple[str, int, str, str]]:
+        """(content id, number, version, JSON text) of up to ``limit`` segments that follow ``after``, in order."""
         ...
 
     def chunks(self) -> Iterator[ChunkRef]:

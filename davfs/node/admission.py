@@ -90,6 +90,8 @@ class Admission:
             "token_ttl": cluster.token_ttl,
             "session_idle": cluster.session_idle,
             "certificate_days": cluster.certificate_days,
+            "chunk_grace": cluster.chunk_grace,
+            "chunk_quarantine": cluster.chunk_quarantine,
             "defaults": asdict(cluster.defaults),
             "anonymous": self._config.dav.anonymous,
             "users": [[user.name, user.password] for user in self._config.dav.users],

@@ -61,7 +61,8 @@ class Member:
 @dataclass(frozen=True, slots=True)
 class ClusterConfig:
     """What every node must agree on. ``token_ttl`` in seconds; ``defaults``: the policy of new volumes; a session ends
-    ``session_idle`` seconds after its last request; a node's certificate is made for ``certificate_days``."""
+    ``session_idle`` seconds after its last request; a node's certificate is made for ``certificate_days``; a chunk that
+    nothing names is kept for ``chunk_grace`` seconds after it was last promised, and read for ``chunk_quarantine`` more."""
 
     id: str
     nodes: tuple[Member, ...]
@@ -69,6 +70,8 @@ class ClusterConfig:
     defaults: VolumePolicy = field(default_factory=VolumePolicy)
     session_idle: float = 60.0
     certificate_days: float = 90.0
+    chunk_grace: float = 3600.0
+    chunk_quarantine: float = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,7 @@ class Limits:
     snapshot_mib_per_s: int = 32  # how fast one is made and fetched
     scrub_hours: int = 24  # between two passes that verify every copy
     scrub_mib_per_s: int = 16  # how fast such a pass reads
+    collect_minutes: int = 60  # between two runs of the collector of a volume
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +235,8 @@ def _cluster(table: Table) -> ClusterConfig:
         defaults,
         table.number("session_idle", 60.0, low=1.0, high=86_400.0),
         table.number("certificate_days", 90.0, low=SHORTEST_CERTIFICATE, high=3650.0),
+        table.number("chunk_grace", 3600.0, low=1.0, high=30 * 86_400.0),
+        table.number("chunk_quarantine", 86_400.0, low=1.0, high=30 * 86_400.0),
     )
     table.done()
     return config
@@ -262,6 +268,7 @@ def _read_policy(table: Table, nodes: int, usual: VolumePolicy) -> VolumePolicy:
         consistency=table.text("consistency", usual.consistency, ("strict",)),  # "available" needs merging first
         mode=table.text("mode", usual.mode, ("shared", "exclusive")),
         reads=table.text("reads", usual.reads, ("lease", "confirmed")),
+        trash_days=table.integer("trash_days", usual.trash_days, low=0, high=3650),
     )
     table.done()
     for key in ("copies", "replicas"):
@@ -380,8 +387,8 @@ def cluster_settings(config: NodeConfig) -> dict[str, Any]:
     """What every node must agree on, flat: key as in the file -> plain value."""
     cluster = config.cluster
     settings: dict[str, Any] = {"version": FORMAT, "cluster.id": cluster.id, "cluster.token_ttl": cluster.token_ttl}
-    settings["cluster.session_idle"] = cluster.session_idle
-    settings["cluster.certificate_days"] = cluster.certificate_days
+    for key in ("session_idle", "certificate_days", "chunk_grace", "chunk_quarantine"):
+        settings[f"cluster.{key}"] = getattr(cluster, key)
     for item in fields(VolumePolicy):
         settings[f"cluster.defaults.{item.name}"] = getattr(cluster.defaults, item.name)
     if config.joined:

@@ -17,7 +17,8 @@ import msgpack
 from davfs.cluster.api import Caller
 from davfs.cluster.gateway import Gateway
 from davfs.cluster.holder import Holder
-from davfs.cluster.restore import Item, Mode, confirm, restore, store_chunk
+from davfs.cluster.keeping import confirm
+from davfs.cluster.restore import Item, Mode, restore, store_chunk
 from davfs.cluster.threads import ThreadRuntime
 from davfs.core.errors import InvalidInput
 from davfs.core.model import DIRECTORY, FILE, ChunkRef
@@ -86,12 +87,11 @@ class Imports:
 
     def _confirm(self, holder: Holder, chunks: tuple[ChunkRef, ...]) -> None:
         """Whatever was not promised here, or long ago, is made sure of before an entry names it."""
-        volume, since = holder.credentials.volume, time.monotonic() - PROMISE_S
-        for chunk in chunks:
-            with self._lock:
-                promised = self._promised.get((volume, chunk.digest), since)
-            if promised <= since:
-                self._runtime.run(confirm(holder, chunk))
+        volume, policy = holder.credentials.volume, holder.state().policy
+        since = time.monotonic() - min(PROMISE_S, holder.site.timing.grace / 2)
+        with self._lock:
+            old = [chunk for chunk in chunks if self._promised.get((volume, chunk.digest), since) <= since]
+        self._runtime.run(confirm(holder.site, holder.credentials, old, policy.write_quorum))
 
 
 def _item(entry: Mapping[str, Any], chunk_size: int) -> Item:

@@ -5,6 +5,7 @@ The one place where all layers meet. Nothing here decides anything about files o
 
 from __future__ import annotations
 
+import itertools
 import logging
 import sys
 import threading
@@ -14,6 +15,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from davfs.cluster.clock import BootClock, SystemRandom
+from davfs.cluster.collector_runs import CollectorRuns
 from davfs.cluster.compaction import Compaction
 from davfs.cluster.expiry import Expiry
 from davfs.cluster.fetcher import Fetcher
@@ -40,6 +42,7 @@ from davfs.node.addresses import Addresses
 from davfs.node.admin import Admin
 from davfs.node.admission import Admission, members_only
 from davfs.node.certificates import Certificates
+from davfs.node.collector_admin import CollectorAdmin
 from davfs.node.config import Limits, NodeConfig
 from davfs.node.departure import Departure
 from davfs.node.http_api import HttpApi
@@ -61,7 +64,9 @@ from davfs.rpc.server import RpcServer
 from davfs.storage.age_clock import NAME, AgeClock
 from davfs.storage.chunk_store import DiskChunkStore
 from davfs.storage.data_dir import DataDirectory
+from davfs.storage.files import TEMPORARY
 from davfs.storage.raft_journal import RaftJournal
+from davfs.storage.reference_set import ReferenceSet
 from davfs.storage.replica_db import ReplicaDb
 
 log = logging.getLogger(__name__)
@@ -97,6 +102,7 @@ class Node:
         self._identity = self._load_identity()
         directory = DataDirectory(config.data, config.name)
         stack.callback(directory.close)
+        self._numbers = itertools.count(1)  # of scratch files
         self._ages = AgeClock(directory.path / NAME, BootClock().now)
         stack.callback(self._ages.save)
         self.state = ClusterState()
@@ -140,6 +146,8 @@ class Node:
         self.past = Past(config, self.state, self.raft, self.client, directory.incarnation)
         self.departure = Departure(config, self.site, self.replicas, self.raft, self.client)
         self.replica_admin = ReplicaAdmin(self.site, self.raft, self.client, self.gateway.followers)
+        limits = config.limits
+        self.collector, self.collecting = self._make_collector(directory)
         self.voters = Voters(config.name, self.raft, self.state, self.site.request_id)
         handlers = self._handlers()
         self.rpc = RpcServer(
@@ -147,13 +155,12 @@ class Node:
             api=HttpApi(handlers, self.state), for_programs=[*VOLUME_METHODS, *self.programs.handlers(), "node.renew"],
             for_joiners=["node.join", "node.renew"], admit=self.certificates.admit_peer,
         )  # fmt: skip
-        limits = config.limits
         self.compaction = Compaction(self.site, self.replicas, self.gateway.maintenance)
         self.scrub = Scrub(self.site, self.replicas, limits.scrub_hours * 3600.0, limits.scrub_mib_per_s * MIB)
         self.joining = Joining(config, self.client, self.runtime, self.site, self.past, directory.incarnation)
 
     def _make_site(self, directory: DataDirectory) -> Site:
-        applied = ThreadSignal()
+        applied, cluster = ThreadSignal(), self.config.cluster
         self.raft.on_applied(applied.notify)
         return Site(
             node=self.config.name,
@@ -166,12 +173,23 @@ class Node:
             open_store=lambda volume: ReplicaDb(directory.volume_database(volume), self._ages.now_ns),
             make_signal=ThreadSignal,
             up=self._up,
-            timing=Timing(ttl=self.config.cluster.token_ttl, idle=self.config.cluster.session_idle),
+            timing=Timing(
+                ttl=cluster.token_ttl, idle=cluster.session_idle,
+                grace=cluster.chunk_grace, quarantine=cluster.chunk_quarantine,
+            ),
             bounds=_bounds(self.config.limits),
             leader_known=lambda: self.raft.leader is not None,
             stored=directory.stored_volumes,
             drop_store=directory.drop_volume,
         )
+
+    def _make_collector(self, directory: DataDirectory) -> tuple[CollectorRuns, CollectorAdmin]:
+        def scratch() -> ReferenceSet:
+            return ReferenceSet(directory.path / f"{TEMPORARY}{next(self._numbers)}")
+
+        interval_s = self.config.limits.collect_minutes * 60.0
+        runs = CollectorRuns(self.site, self.replicas, self.gateway.maintenance, scratch, interval_s)
+        return runs, CollectorAdmin(self.state, runs, self.service.collecting, self.runtime.run, self.runtime.start)
 
     def _up(self, name: str) -> bool:
         """Whether a node answers, as far as is known: Raft's messages and the last connects reach it."""
@@ -201,6 +219,7 @@ class Node:
             **self.admission.handlers(), **self.departure.handlers(),
             **self.replica_admin.handlers(), **self.past.handlers(), **self.looks.handlers(),
             **self.certificates.handlers(), **self.renewal.handlers(), **self.imports.handlers(),
+            **self.collecting.handlers(),
         }  # fmt: skip
         return {method: of(method) for method in self.service.handlers} | own
 
@@ -225,11 +244,14 @@ class Node:
         runtime.start(self.scrub.run(), "scrub")
         runtime.start(self.compaction.run(), "compact")
         self._stack.callback(self.compaction.stop)
+        runtime.start(self.collector.run(), "collect")
+        runtime.start(self.service.collecting.run(self._ages.save), "sweep")
         runtime.start(self.gateway.keep_tokens(), "tokens")
         runtime.start(self.voters.run(fail), "voters")
         runtime.start(self.looks.keep(), "looks")
         runtime.start(self.renewal.run(fail), "certificates")
-        for task in (self.scrub, self.fetcher, self.expiry, self.joining, self.voters, self.renewal):
+        collector = (self.collector, self.service.collecting)
+        for task in (*collector, self.scrub, self.fetcher, self.expiry, self.joining, self.voters, self.renewal):
             self._stack.callback(task.stop)
         # Last to open and first to close: no request may find a part missing.
         self._start_dav()

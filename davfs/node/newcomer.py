@@ -116,6 +116,8 @@ def _config(file: Path, plan: Newcomer, member: Member, answer: Any) -> NodeConf
             VolumePolicy(**settings["defaults"]),
             settings["session_idle"],
             settings["certificate_days"],
+            settings["chunk_grace"],
+            settings["chunk_quarantine"],
         ),
         DavConfig(
             (host, plan.dav_port),

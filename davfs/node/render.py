@@ -59,6 +59,8 @@ def render(config: NodeConfig) -> str:
         _line("token_ttl", config.cluster.token_ttl),
         _line("session_idle", config.cluster.session_idle),
         _line("certificate_days", config.cluster.certificate_days),
+        _line("chunk_grace", config.cluster.chunk_grace),
+        _line("chunk_quarantine", config.cluster.chunk_quarantine),
         "",
         "[cluster.defaults]  # the policy of new volumes",
         *(_line(item.name, getattr(config.cluster.defaults, item.name)) for item in fields(VolumePolicy)),

@@ -6,12 +6,13 @@ the chunks. May import cluster and below; never pysyncobj, wsgidav or rpc.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import msgpack
 
+from davfs.cluster.collector_runs import CollectorRuns
 from davfs.cluster.compaction import Compaction
 from davfs.cluster.expiry import Expiry
 from davfs.cluster.fetcher import Fetcher
@@ -25,12 +26,14 @@ from davfs.core.effects import Reply
 from davfs.core.model import Epoch, Position, VolumePolicy
 from davfs.core.snapshot_port import Snapshot
 from davfs.crdt.documents import AutomergeDocuments
+from davfs.sim.collected import CollectedWatch
 from davfs.sim.front import Front
 from davfs.sim.loop import Done, Loop, Process, SimSignal, reply_of
 from davfs.sim.memory_chunks import MemoryChunkStore
 from davfs.sim.network import Network, Weather
 from davfs.sim.raft import Member, SimRaft
 from davfs.sim.watch import Watch
+from davfs.storage.reference_set import ReferenceSet
 from davfs.storage.replica_db import ReplicaDb
 
 VOLUME = "drive"
@@ -38,10 +41,14 @@ VOLUME_ID = "00" * 16
 CHUNK_SIZE = 40
 TIMING = Timing(
     ttl=2.0, call=1.0, transfer=1.5, commit=1.5, heartbeat=0.3, idle=4.0, gate=5.0, tidy=0.3, compaction=1.0, drain=0.1,
-    retire=0.5,
-)
+    retire=0.5, grace=4.0, quarantine=8.0,
+)  # fmt: skip
 BOUNDS = Bounds(log_recent=1, log_records=2, snapshot_rate=500_000, snapshot_piece=50_000)
 """So tight that logs are trimmed, and replicas that were away need a snapshot, in every run."""
+
+COLLECT_EVERY_S = 2.0
+TRASH_DAYS = 0
+"""What is deleted goes at once, so that it does in every run."""
 
 
 class SimClock:
@@ -70,8 +77,8 @@ class SimRandom:
 class WatchedStore(ReplicaDb):
     """A replica's database that tells the watch what it has made durable."""
 
-    def __init__(self, node: str, watch: Watch) -> None:
-        super().__init__(":memory:")
+    def __init__(self, node: str, watch: Watch, age_ns: Callable[[], int]) -> None:
+        super().__init__(":memory:", age_ns)
         self._node = node
         self._watch = watch
 
@@ -97,6 +104,14 @@ class WatchedStore(ReplicaDb):
         history = [self.position_at(seq) for seq in range(1, self.last.seq + 1)]
         self._watch.installed(self._node, [at for at in history if at is not None])
 
+    def remove_chunks(self, digests: Sequence[str], before: int) -> tuple[int, int]:
+        there = [digest for digest in digests if self.has_chunk(digest)]
+        removed = super().remove_chunks(digests, before)
+        for digest in there:
+            if not self.has_chunk(digest):
+                self._watch.on_removed(self._node, digest)
+        return removed
+
 
 class SimNode:
     """A node: its disk, and the process that runs on it while it is up."""
@@ -104,7 +119,8 @@ class SimNode:
     def __init__(self, cluster: SimCluster, name: str) -> None:
         self.name = name
         self.stores: dict[str, WatchedStore] = {}
-        self.chunks = MemoryChunkStore()
+        self.chunks = MemoryChunkStore(age_ns=lambda: int(cluster.loop.now * 1e9))
+        self.chunks.removed = lambda volume, digest: cluster.watch.on_removed(name, digest)
         self.rate = cluster.loop.random.uniform(0.97, 1.03)
         self.process: Process | None = None
         self._cluster = cluster
@@ -151,19 +167,24 @@ class SimNode:
         self.site, self.replicas = site, replicas
         self.holdings = Holdings(site, replicas)
         self.maintenance = Maintenance(site, replicas, self.holdings)
-        self.handlers = Service(site, replicas).handlers
+        service = Service(site, replicas)
+        self.handlers = service.handlers
+        self.collector = CollectorRuns(
+            site, replicas, self.maintenance, lambda: ReferenceSet(":memory:"), COLLECT_EVERY_S
+        )
         self.front = Front(site, self.holdings, VOLUME)
         expiry = Expiry(site, lambda: member.is_leader, lambda: member.term)
         self.compaction = Compaction(site, replicas, self.maintenance)
         for task, name in (
             (self.compaction.run(), "compact"),
             (replicas.keep(), "keep"), (fetcher.run(), "fetch"), (expiry.run(), "expire"), (self.holdings.keep(), "tokens"),
+            (service.collecting.run(), "sweep"), (self.collector.run(), "collect"),
         ):  # fmt: skip
             process.start(task, name)
 
     def _open_store(self, volume: str) -> WatchedStore:
         if volume not in self.stores:
-            self.stores[volume] = WatchedStore(self.name, self._cluster.watch)
+            self.stores[volume] = WatchedStore(self.name, self._cluster.watch, self.chunks.age_ns)
         return self.stores[volume]
 
     def _drop_store(self, volume: str) -> None:
@@ -189,9 +210,13 @@ class SimCluster:
         self.raft = SimRaft(loop, self.network, self.names)
         self.watch = Watch(loop, self.names)
         self.nodes = {name: SimNode(self, name) for name in self.names}
+        self.collected = CollectedWatch(self, VOLUME_ID, VolumePolicy().write_quorum)
         for name in self.names:
             self.command("node_set", name, f"http://{name}", "", 1.0, "")
-        policy = VolumePolicy(chunk_size=CHUNK_SIZE, copies=min(3, count), replicas=replicas or count, mode=mode)
+        policy = VolumePolicy(
+            chunk_size=CHUNK_SIZE, copies=min(3, count), replicas=replicas or count, mode=mode,
+            trash_days=TRASH_DAYS,
+        )  # fmt: skip
         self.command("volume_create", VOLUME_ID, VOLUME, asdict(policy), self.names[: replicas or count])
         self.watch.deciding = lambda: self.volume.replica_set.deciding
         for node in self.nodes.values():

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from davfs.cluster import changes, dav_locks, entering, files, tree
+from davfs.cluster import changes, copying, dav_locks, entering, files, tree
 from davfs.cluster.api import Caller, Forward, LockRequest
 from davfs.cluster.holder import Holder
 from davfs.cluster.holdings import Holdings
@@ -121,6 +121,8 @@ def _perform(holder: Holder, request: Mapping[str, Any]) -> Protocol_[Any]:
     if kind == "unlock":
         return (yield from dav_locks.unlock(holder, path, arguments[1], caller))
     target, overwrite = tuple(arguments[1]), arguments[2]
+    if kind == "copy":
+        return (yield from copying.copy(holder, path, target, overwrite, False, _no_condition, caller, None))
     return (yield from changes.move(holder, path, target, overwrite, _no_condition, caller, None))
 
 

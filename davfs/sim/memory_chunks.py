@@ -1,6 +1,6 @@
 """Chunks in memory, for the simulator: durable at once, so a crash loses none of them.
 
-Promises what :class:`davfs.core.ports.ChunkStore` promises (tests/conformance runs one suite over this and the real one)
+Promises what :class:`davfs.core.chunk_port.ChunkStore` promises (tests/conformance runs one suite over this and the real one)
 and has handles for faults. May import only core.
 """
 
@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 
 from blake3 import blake3
 
+from davfs.core.chunk_port import ChunkPage
 from davfs.core.errors import ChunkMissing, CorruptData, NoSpace, StorePoisoned
-from davfs.core.ports import ChunkPage
 
 
 class MemoryChunkStore:
@@ -21,9 +21,9 @@ class MemoryChunkStore:
     def __init__(self, capacity: int | None = None, age_ns: Callable[[], int] = time.monotonic_ns) -> None:
         self._chunks: dict[tuple[str, str], bytes] = {}
         self._touched: dict[tuple[str, str], int] = {}
-        self._removed: dict[tuple[str, str], tuple[bytes, int]] = {}
+        self._aside: dict[tuple[str, str], tuple[bytes, int]] = {}
         self.age_ns = age_ns
-        self.removing: Callable[[str, str], None] = lambda volume, digest: None  # told before a chunk is set aside
+        self.removed: Callable[[str, str], None] = lambda volume, digest: None  # told when a chunk was set aside
         self._capacity = capacity
         self._used = 0
         self._poisoned = False
@@ -46,8 +46,8 @@ class MemoryChunkStore:
     def get(self, volume: str, digest: str) -> bytes:
         """The bytes, verified; see the port for errors."""
         data = self._chunks.get((volume, digest))
-        if data is None and (volume, digest) in self._removed:
-            return self._removed[volume, digest][0]
+        if data is None and (volume, digest) in self._aside:
+            return self._aside[volume, digest][0]
         if data is None:
             raise ChunkMissing(f"chunk {digest} is not here")
         if blake3(data).hexdigest() != digest:
@@ -78,18 +78,18 @@ class MemoryChunkStore:
         count = size = 0
         for digest in digests:
             if (volume, digest) in self._chunks and self._touched[volume, digest] < before:
-                self.removing(volume, digest)
                 data = self._chunks[volume, digest]
-                self._removed[volume, digest] = data, self.age_ns()
+                self._aside[volume, digest] = data, self.age_ns()
                 self.lose(volume, digest)
                 self._used += len(data)
                 count, size = count + 1, size + len(data)
+                self.removed(volume, digest)
         return count, size
 
     def sweep(self, volume: str, before: int) -> tuple[int, int]:
         """Forget what was set aside before ``before``."""
-        gone = [key for key, (_, at) in self._removed.items() if key[0] == volume and at < before]
-        sizes = [len(self._removed.pop(key)[0]) for key in gone]
+        gone = [key for key, (_, at) in self._aside.items() if key[0] == volume and at < before]
+        sizes = [len(self._aside.pop(key)[0]) for key in gone]
         self._used -= sum(sizes)
         return len(gone), sum(sizes)
 

@@ -147,5 +147,6 @@ class Simulation:
             "changes": self.faults.changes,
             "cuts": self.cluster.watch.cuts,
             "snapshots": self.cluster.watch.installs,
+            "collected": self.cluster.collected.removed,
             "healed": round(self.healed_after, 2),
         }

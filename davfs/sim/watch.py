@@ -16,7 +16,8 @@ from davfs.sim.loop import Loop
 
 class Watch:
     """What is on the replicas of the one volume. ``on_durable(node)``: told after each step that a disk has kept;
-    ``deciding``: the sets of replicas that decide now, as Raft has them."""
+    ``deciding``: the sets of replicas that decide now, as Raft has them; ``on_removed(node, digest)``: told after the
+    collector has set a chunk aside."""
 
     def __init__(self, loop: Loop, nodes: Sequence[str]) -> None:
         self.deciding: Callable[[], Sequence[Sequence[str]]] = lambda: (self._nodes,)
@@ -29,6 +30,7 @@ class Watch:
         self.appends = 0
         self.cuts = 0
         self.installs = 0
+        self.on_removed: Callable[[str, str], None] = lambda node, digest: None
         self.on_durable: Callable[[str], None] = lambda node: None
 
     def sealed(self, node: str, epoch: Epoch) -> None:

@@ -4,7 +4,7 @@
 big-endian u64), then the bytes. A file gets its final name only after its data is synced, and its presence is answered
 for only after the directory is synced too. Its mtime says when it was last promised to be there, on the clock that chunks
 age by (``age_clock.py``). Damaged files move to ``ROOT/<volume>/quarantine/``, those that the collector found to be of no
-use to ``ROOT/<volume>/removed/``, where they are read until they are swept. May import only core.
+use to ``ROOT/<volume>/removed/<first two>/``, where they are read until they are swept. May import only core.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from davfs.core.chunk_port import ChunkPage
 from davfs.core.errors import ChunkMissing, CorruptData, DavfsError, InvalidInput, StorePoisoned, Unavailable
-from davfs.core.ports import ChunkPage
 from davfs.storage.files import TEMPORARY, is_no_room, make_directory, no_space, poisoned, write_all
 
 _MAGIC = b"DVCHUNK1"
 _HEADER = struct.Struct(">8sQ")
 _QUARANTINE = "quarantine"
 _REMOVED = "removed"
-_SWEPT_AT_ONCE = 500
+_SWEPT_AT_ONCE = 2000
 _DIGEST_LENGTH = 64
 _HEX = frozenset("0123456789abcdef")
 # What a bad sector, a damaged file system or a checksumming one says: damage like any other, another node has a good copy.
@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 
 class DiskChunkStore:
-    """Port: :class:`davfs.core.ports.ChunkStore`. Thread-safe; writers of different chunks do not wait for each other.
+    """Port: :class:`davfs.core.chunk_port.ChunkStore`. Thread-safe; writers of different chunks do not wait for each other.
 
     ``root`` must exist. Leftovers of a writer that died are the data directory's to remove, before this is made.
     ``age_ns``: the clock that chunks age by.
@@ -89,7 +89,7 @@ class DiskChunkStore:
             try:
                 data = _read(path, None)
             except FileNotFoundError:  # somebody may read a version of long ago
-                path = self._root / volume / _REMOVED / digest
+                path = self._removed(volume, digest)
                 data = _read(path, None)
         except FileNotFoundError as error:
             raise ChunkMissing(f"chunk {digest} is not here") from error
@@ -146,19 +146,21 @@ class DiskChunkStore:
     def remove(self, volume: str, digests: Sequence[str], before: int) -> tuple[int, int]:
         """Set aside those that were last touched before ``before``; (how many, their bytes)."""
         self._check_poison()
-        aside = self._root / volume / _REMOVED
         count = size = 0
         for digest in digests:
             _check_names(volume, digest)
             path = self._root / volume / digest[:2] / digest
             try:
-                self._make_folder(aside)
+                if os.stat(path).st_mtime_ns >= before:
+                    continue
+                aside = self._removed(volume, digest)
+                aside.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 with self._naming:
                     found = os.stat(path)
                     if found.st_mtime_ns >= before:
                         continue
                     self._date(path)
-                    os.rename(path, aside / digest)
+                    os.rename(path, aside)
             except FileNotFoundError:
                 continue
             except OSError as error:
@@ -170,7 +172,7 @@ class DiskChunkStore:
     def sweep(self, volume: str, before: int) -> tuple[int, int]:
         """Delete some of what was set aside before ``before``, damaged copies too; (how many, their bytes)."""
         count = size = 0
-        for name in (_REMOVED, _QUARANTINE):
+        for name in (_QUARANTINE, *(f"{_REMOVED}/{number:02x}" for number in range(256))):
             for digest, length, touched in self._listed(volume, name):
                 if touched < before and count < _SWEPT_AT_ONCE:
                     try:
@@ -180,6 +182,9 @@ class DiskChunkStore:
                     count += 1
                     size += length
         return count, size
+
+    def _removed(self, volume: str, digest: str) -> Path:
+        return self._root / volume / _REMOVED / digest[:2] / digest
 
     def _listed(self, volume: str, folder: str) -> Iterator[tuple[str, int, int]]:
         """(digest, size, when it was touched) of a folder, by digest."""

@@ -93,6 +93,11 @@ class SqliteIndexView:
         """Up to ``limit`` entries of a directory that follow (name, version), sorted by both."""
         return [Entry(*row) for row in self._db.execute(_PAGE, (parent, *after, limit)).fetchall()]
 
+    def trashed(self, before_ns: int, limit: int) -> list[Entry]:
+        """Up to ``limit`` tops of the trash that came there before ``before_ns``, the oldest first."""
+        statement = f"SELECT {_COLUMNS} FROM entry WHERE trashed_ns < ? ORDER BY trashed_ns, inode LIMIT ?"
+        return [Entry(*row) for row in self._db.execute(statement, (before_ns, limit)).fetchall()]
+
     def manifest(self, inode: str) -> tuple[str, Manifest] | None:
         """(version, manifest) of a file, without the chunks of its segments."""
         row = self._db.execute("SELECT version, json FROM manifest WHERE inode = ?", (inode,)).fetchone()
@@ -129,6 +134,13 @@ class SqliteIndexView:
             "SELECT version, json FROM segment WHERE inode = ? AND number = ?", (inode, number)
         ).fetchone()
         return None if row is None else (row[0], row[1])
+
+    def segments(self, after: tuple[str, int], limit: int) -> list[tuple[str, int, str, str]]:
+        """(content id, number, version, JSON text) of up to ``limit`` segments that follow ``after``, in order."""
+        statement = (
+            "SELECT inode, number, version, json FROM segment WHERE (inode, number) > (?, ?) ORDER BY inode, number LIMIT ?"
+        )
+        return self._db.execute(statement, (*after, limit)).fetchall()
 
     def chunks(self) -> Iterator[ChunkRef]:
         """Every chunk of every file, one after the other: read to the end before anything else."""

@@ -13,7 +13,7 @@ from typing import Any
 from davfs.core import keys, values
 from davfs.core.errors import CorruptData
 from davfs.core.keys import Key
-from davfs.core.model import DIRECTORY, ROOT
+from davfs.core.model import DIRECTORY, ROOT, TRASH
 from davfs.core.names import canonical
 from davfs.core.ports import IndexUpdate
 from davfs.storage.change_marks import ChangeMarks
@@ -93,6 +93,9 @@ class IndexWriter:
                 " WHERE inode = ?",
                 (name.parent, name.name, alias, name.kind, key.version, name.created_ns, self.marks.seq, key.inode),
             )
+        if (name.parent == TRASH) is not (old is not None and old[1] == TRASH):
+            since = at_ns if name.parent == TRASH else None
+            self._db.execute("UPDATE entry SET trashed_ns = ? WHERE inode = ?", (since, key.inode))
         self.marks.below(name.parent)
         if name.kind == DIRECTORY:
             self.marks.below(key.inode)

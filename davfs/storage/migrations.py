@@ -51,6 +51,10 @@ CREATE TABLE gone (
 CREATE INDEX gone_by_parent ON gone (parent, seq);
 ALTER TABLE state ADD COLUMN root_changed INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE state ADD COLUMN gone_floor INTEGER NOT NULL DEFAULT 0;
+-- When what stands in the trash came there. Of what is there already the last change of the root's members is known.
+ALTER TABLE entry ADD COLUMN trashed_ns INTEGER;
+UPDATE entry SET trashed_ns = (SELECT root_mtime_ns FROM state) WHERE parent = 'trash';
+CREATE INDEX entry_by_trashed ON entry (trashed_ns) WHERE trashed_ns IS NOT NULL;
 """,
 }
 

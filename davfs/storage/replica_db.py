@@ -15,9 +15,10 @@ from pathlib import Path
 
 import msgpack
 
+from davfs.core.chunk_port import ChunkPage
 from davfs.core.errors import CorruptData
 from davfs.core.model import ORIGIN, Epoch, Position
-from davfs.core.ports import AppliedRecord, ChunkPage, IndexView, StoredDocument
+from davfs.core.ports import AppliedRecord, IndexView, StoredDocument
 from davfs.core.snapshot_port import Snapshot
 from davfs.storage import record_log, small_chunks
 from davfs.storage.audit import SqliteAudit

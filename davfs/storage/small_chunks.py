@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from blake3 import blake3
 
+from davfs.core.chunk_port import ChunkPage
 from davfs.core.errors import CorruptData
-from davfs.core.ports import ChunkPage
 
 SWEPT_AT_ONCE = 500
 

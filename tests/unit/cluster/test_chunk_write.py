@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from davfs.cluster.chunk_write import Upload
+from davfs.cluster.clock import BootClock
 from davfs.cluster.log import Credentials
 from davfs.cluster.site import Site, Timing
 from davfs.core.chunking import digest_of
@@ -38,7 +39,7 @@ class Cluster:
         self.asked: list[str] = []
         unused: Any = None
         self.site = Site(
-            node="node-1", clock=unused, random=unused, state=state, applied=NoSignal(), chunks=unused, documents=unused,
+            node="node-1", clock=BootClock(), random=unused, state=state, applied=NoSignal(), chunks=unused, documents=unused,
             open_store=unused, make_signal=NoSignal, up=lambda node: node not in self.down, timing=Timing(),
         )  # fmt: skip
 

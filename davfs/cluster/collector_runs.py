@@ -1,0 +1,175 @@
+"""When the collector runs on this node: by itself now and then, for the volumes that it holds or may borrow, and when it
+is asked to. The last report of each volume is kept in memory; one run of a volume at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from threading import Lock
+
+from davfs.cluster import trash
+from davfs.cluster.collector import Collection, Report
+from davfs.cluster.holder import Holder
+from davfs.cluster.maintenance import Loan, Maintenance
+from davfs.cluster.replica import Replica
+from davfs.cluster.replicas import Replicas
+from davfs.cluster.site import Site
+from davfs.core.chunk_port import References
+from davfs.core.effects import Protocol_, Sleep
+from davfs.core.errors import DavfsError, Unavailable, VolumeHeld
+
+log = logging.getLogger(__name__)
+
+LEAST_PATIENCE_S = 1800.0
+"""Longer than all records of the largest file take, each within its limit."""
+
+LOOK_S = 60.0
+"""How often it is looked whether a run is due, at the most."""
+
+
+def _emptied(report: Report, count: int) -> None:
+    report.emptied += count
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The last run of a volume that came to its end, and when it began by this node's clock."""
+
+    report: Report
+    began: float
+
+
+class CollectorRuns:
+    """The runs of one node. ``interval_s``: between two runs of one volume."""
+
+    def __init__(
+        self,
+        site: Site,
+        replicas: Replicas,
+        maintenance: Maintenance,
+        open_references: Callable[[], References],
+        interval_s: float = 3600.0,
+    ) -> None:
+        self._site = site
+        self._replicas = replicas
+        self._maintenance = maintenance
+        self._open_references = open_references
+        self._interval = interval_s
+        self._lock = Lock()
+        self._superseded: dict[str, dict[str, float]] = {}  # volume -> name of a segment -> since when
+        self._running: dict[str, Report] = {}
+        self._done: dict[str, Done] = {}
+        self._last: dict[str, Report] = {}
+        self._changed: dict[str, tuple[int, float]] = {}  # the last seq that was seen, and since when
+        self._began = site.clock.now()
+        self._stopped = False
+
+    def reports(self) -> Mapping[str, Report]:
+        """volume id -> the run that is under way, else the last one, failed or not."""
+        with self._lock:
+            return {**self._last, **self._running}
+
+    def collect(self, holder: Holder, dry_run: bool = False) -> Protocol_[Report]:
+        """One run, now; :class:`Unavailable` while one is under way."""
+        report = self._claim(holder.credentials.volume, dry_run)
+        yield from self._work(holder, report)
+        return report
+
+    def prepare(self, volume: str, dry_run: bool) -> Protocol_[tuple[Protocol_[None], Report]]:
+        """(the work of one run, to be driven by somebody, its report). :class:`VolumeHeld` if it is another node's."""
+        loan = yield from self._maintenance.borrow(volume)
+        if loan is None:
+            raise VolumeHeld("this node does not hold the volume and cannot take it now")
+        try:
+            report = self._claim(volume, dry_run)
+        except DavfsError:
+            yield from loan.end()
+            raise
+        return self._borrowed(loan, report), report
+
+    def _borrowed(self, loan: Loan, report: Report) -> Protocol_[None]:
+        try:
+            yield from self._work(loan.holder, report)
+        except DavfsError as error:
+            log.info("volume %s: nothing more was collected: %s", report.volume, error)
+        else:
+            log.info("volume %s: collected: %s", report.volume, report.wire())
+        yield from loan.end()  # whatever else may happen, its grant yields to whoever asks
+
+    def _claim(self, volume: str, dry_run: bool) -> Report:
+        with self._lock:
+            if volume in self._running:
+                raise Unavailable("the collector is at work on this volume already; `davfs gc status` shows how far it is")
+            report = self._running[volume] = Report(volume, dry_run, self._site.clock.wall_ns())
+        return report
+
+    def _work(self, holder: Holder, report: Report) -> Protocol_[None]:
+        volume, began = report.volume, self._site.clock.now()
+        try:
+            references = self._open_references()
+            try:
+                if not report.dry_run:
+                    report.step = "empty the trash"
+                    yield from trash.empty(holder, partial(_emptied, report))
+                yield from Collection(holder, references, report, partial(self._ripe, volume)).run()
+            finally:
+                references.close()
+        except DavfsError as error:
+            report.error = report.error or error.message
+            raise
+        else:
+            with self._lock:
+                if not report.dry_run:
+                    self._done[volume] = Done(report, began)
+        finally:
+            with self._lock:
+                self._last[volume] = self._running.pop(volume)
+
+    def _ripe(self, volume: str, superseded: list[str]) -> list[str]:
+        """Those of the names that were superseded for long: whoever wrote a segment ahead has named it by then, or failed."""
+        now, known = self._site.clock.now(), self._superseded.get(volume, {})
+        since = self._superseded[volume] = {name: known.get(name, now) for name in superseded}
+        patience = max(self._site.timing.quarantine, LEAST_PATIENCE_S)
+        return [name for name, at in since.items() if now - at >= patience]
+
+    def due(self, replica: Replica) -> bool:
+        """Whether a run is due: once in an interval, while anything may be new. Without changes there is nothing new once a
+        run has begun that came a grace after the last one, but for what ripens in the trash, and superseded segments."""
+        now, volume, seq = self._site.clock.now(), replica.volume, replica.store.last.seq
+        known, changed_at = self._changed.get(volume, (seq, self._began))
+        if known != seq:
+            changed_at = now
+        self._changed[volume] = seq, changed_at
+        done = self._done.get(volume)
+        if now - (self._began if done is None else done.began) < self._interval:
+            return False
+        fresh = done is None or done.began <= changed_at + self._site.timing.grace
+        return fresh or bool(self._superseded.get(volume)) or self._trashed(replica)
+
+    def _trashed(self, replica: Replica) -> bool:
+        state = self._site.state.volumes.get(replica.volume)
+        if state is None:
+            return False
+        with replica.store.view() as view:
+            return bool(view.trashed(trash.due_before(self._site, state.policy), 1))
+
+    def run(self) -> Protocol_[None]:
+        """The background task."""
+        while not self._stopped:
+            yield Sleep(min(LOOK_S, self._interval / 2))
+            for replica in self._replicas.all():
+                if self.due(replica):
+                    yield from self._try(replica.volume)
+
+    def _try(self, volume: str) -> Protocol_[None]:
+        try:
+            work, _ = yield from self.prepare(volume, False)
+            yield from work
+        except DavfsError as error:
+            log.debug("volume %s: not collected here now: %s", volume, error)
+
+    def stop(self) -> None:
+        self._stopped = True

@@ -1,0 +1,99 @@
+"""Emptying the trash: what was deleted longer ago than the volume's policy says goes, leaves first, in small records.
+
+Whole trees hang under the trash inode, each by one entry. A record takes some files, or directories that are empty by
+then, so that every record leaves a tree; the chunks are then the collector's. Deleting a day or a week is for people, and
+goes by the wall clock of the records; it is a policy and no fence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from davfs.cluster.holder import Holder
+from davfs.cluster.pace import Pace
+from davfs.cluster.site import Site
+from davfs.core import keys
+from davfs.core.effects import Protocol_
+from davfs.core.model import Entry, VolumePolicy
+from davfs.core.namespace import Edits
+from davfs.core.ports import IndexView
+
+AT_ONCE = 200
+"""Entries that one record takes away."""
+
+BATCH_BYTES = 128 * 1024
+DAY_NS = 86_400 * 10**9
+SHORT_BYTES = 1 << 30
+"""With less room than this on the holder's disk nothing stays in the trash for longer than a day."""
+
+
+def staged_name(inode: str) -> str:
+    """The name, in ``in_use``, of a tree that is being made under the trash inode and is no trash."""
+    return f"i/{inode}"
+
+
+def due_before(site: Site, policy: VolumePolicy) -> int:
+    """What came into the trash before this time (of the wall clock, ns) may go."""
+    days = policy.trash_days
+    if site.chunks.free_bytes() < SHORT_BYTES:
+        days = min(days, 1)
+    return site.clock.wall_ns() - days * DAY_NS
+
+
+def empty(holder: Holder, removed: Callable[[int], None] = lambda count: None) -> Protocol_[int]:
+    """Take away all that is due; the number of entries. ``removed`` is told of each record's."""
+    pace, total = Pace(holder.site.clock), 0
+    before = due_before(holder.site, holder.state().policy)
+    while True:
+        taken: list[str] = []
+        with holder.replica.store.view() as view:
+            some = _due(holder, view, before)
+        if not some:
+            return total
+
+        def build(edits: Edits, taken: list[str] = taken) -> None:
+            with holder.replica.store.view() as view:
+                for entry in _leaves(view, _due(holder, view, before), AT_ONCE):
+                    _take_away(view, edits, entry)
+                    taken.append(entry.inode)
+                    if edits.size > BATCH_BYTES:
+                        return
+
+        yield from holder.commit(build, "")
+        if not taken:
+            return total
+        total += len(taken)
+        removed(len(taken))
+        yield from pace.rest()
+
+
+def _due(holder: Holder, view: IndexView, before: int) -> list[Entry]:
+    tops = view.trashed(before, AT_ONCE)
+    staged = holder.site.in_use.among(holder.credentials.volume, {staged_name(entry.inode) for entry in tops})
+    return [entry for entry in tops if staged_name(entry.inode) not in staged]
+
+
+def _leaves(view: IndexView, tops: list[Entry], limit: int) -> Iterator[Entry]:
+    """Up to ``limit`` entries, each after all that are below it.
+
+    A directory of more than ``limit`` members is not reached before these are all taken, so what stands above it is not.
+    """
+    count = 0
+    todo = [(entry, False) for entry in reversed(tops)]
+    while todo and count < limit:
+        entry, opened = todo.pop()
+        if entry.is_directory and not opened:
+            todo.append((entry, True))
+            todo.extend((member, False) for member in view.page(entry.inode, ("", ""), limit))
+            continue
+        count += 1
+        yield entry
+
+
+def _take_away(view: IndexView, edits: Edits, entry: Entry) -> None:
+    edits.delete(keys.NAME, entry.inode, entry.version)
+    held = view.manifest(entry.inode)
+    if held is not None:
+        edits.delete(keys.MANIFEST, entry.inode, held[0])
+    for name, (version, _) in view.properties(entry.inode).items():
+        edits.delete(keys.PROPERTY, entry.inode, version, name)
