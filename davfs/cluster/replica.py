@@ -307,6 +307,8 @@ class Replica:
         """The background task that applies what holders commit. ``stopped()`` ends it."""
         while not stopped():
             yield Wait(self.progress, lambda: self.behind() or stopped(), 5.0)
+            # Nobody waits for this: what comes meanwhile is entered in one transaction, and the holder's requests go first.
+            yield Sleep(self._site.timing.gather)
             try:
                 self.apply_committed()
             except DavfsError:

@@ -23,6 +23,7 @@ class Timing:
     call: float = 3.0  # one small request between nodes
     transfer: float = 15.0  # one request that carries a chunk
     commit: float = 4.0  # until a record that was sent must be committed
+    gather: float = 0.03  # a replica that follows enters what was committed in so long together
     heartbeat: float = 0.5  # between appends to a replica when there is nothing to send
     idle: float = 60.0  # a volume that nobody uses is freed after this
     leaderless: float = 2.5  # elections take less: after this, requests that wait for Raft are refused
