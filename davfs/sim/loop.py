@@ -22,7 +22,7 @@ SUSPECT = (CorruptData, InvalidInput)
 """No part is damaged or malformed in a simulation: whoever says so has found a bug."""
 
 SPINNING = 20_000
-RESTLESS = 300_000  # events between two stages of a simulation; some 10,000 are usual
+RESTLESS = 150_000  # events between two stages of a simulation; some 10,000 are usual
 """Events at one instant, beyond which something waits without waiting."""
 
 
