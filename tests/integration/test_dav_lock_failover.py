@@ -22,17 +22,17 @@ from tests.support.dav_locks import discover, lock, locked, submit, unlock
 SECONDS = float(os.environ.get("DAVFS_LOCK_SECONDS", "10"))
 CLIENTS = 20
 TAKEOVER_LIMIT = 30.0
+PATHS = {"file.txt": "0", "tree": "infinity", "unmapped.txt": "0"}
 
 
 def test_locks_are_there_after_the_holder_and_then_the_leader_die(make_drive: Callable[..., DevCluster]) -> None:
     drive = make_drive(options=("--ttl", "2"))
     drive.start()
-    paths = {"file.txt": "0", "tree": "infinity", "unmapped.txt": "0"}
     with drive.client(1) as client:
         assert client.put("file.txt", b"mine").status == 201
         assert client.request("MKCOL", "tree").status == 201
         assert client.put("tree/member.txt", b"1").status == 201
-        tokens = {path: locked(client, path, depth=depth) for path, depth in paths.items()}
+        tokens = {path: locked(client, path, depth=depth) for path, depth in PATHS.items()}
     for victim_of, sign in ((_holder, signal.SIGKILL), (_leader, signal.SIGKILL), (_holder, signal.SIGTERM)):
         victim = victim_of(drive)
         drive.kill(victim, sign)
@@ -53,15 +53,48 @@ def test_locks_are_there_after_the_holder_and_then_the_leader_die(make_drive: Ca
     assert json.loads(drive.command("lock", "list", "--json").stdout) == []
 
 
-def _holder(drive: DevCluster) -> int:
-    number = int(str(drive.volume()["holder"]).rpartition("-")[2])
+def test_on_five_nodes_locks_outlive_the_holder_and_the_leader_both_dead(make_drive: Callable[..., DevCluster]) -> None:
+    """Taken through node 1; after two of five have died, seen and enforced through the three that are left."""
+    drive = make_drive(nodes=5, options=("--ttl", "2"))
+    drive.start()
+    made = drive.command("volume", "create", "everywhere", "--replicas", "5")
+    assert made.returncode == 0, made.stderr
+    drive.volumes = ("everywhere",)
+    with drive.client(1) as client:
+        assert client.put("file.txt", b"mine").status == 201
+        assert client.request("MKCOL", "tree").status == 201
+        assert client.put("tree/member.txt", b"1").status == 201
+        tokens = {path: locked(client, path, depth=depth) for path, depth in PATHS.items()}
+    for number in range(1, 6):
+        _locks_hold(drive, number, tokens)
+    left = [1, 2, 3, 4, 5]
+    for victim_of in (_holder, _leader):
+        victim = victim_of(drive, left[0])
+        killed = drive.kill(victim)
+        left.remove(victim)
+        _await_service(drive, left[0])
+        print(f"node {victim} killed; the volume served again after {time.monotonic() - killed:.1f} s")
+        for number in left:
+            _await_service(drive, number)
+            _locks_hold(drive, number, tokens)
+    with drive.client(left[0]) as client:
+        assert client.request("PUT", "file.txt", b"still mine", submit(client, "file.txt", tokens["file.txt"])).ok
+        for path, token in tokens.items():
+            assert unlock(client, path, token).status == 204
+    with drive.client(left[-1]) as client:
+        assert client.get("file.txt").body == b"still mine"
+        assert client.put("file.txt", b"free").ok
+
+
+def _holder(drive: DevCluster, through: int = 1) -> int:
+    number = int(str(drive.volume(number=through)["holder"]).rpartition("-")[2])
     print(f"the holder is node {number}")
     return number
 
 
-def _leader(drive: DevCluster) -> int:
-    drive.until("a leader", lambda: drive.status()["leader"], TAKEOVER_LIMIT)
-    number = int(str(drive.status()["leader"]).rpartition("-")[2])
+def _leader(drive: DevCluster, through: int = 1) -> int:
+    drive.until("a leader", lambda: drive.status(through)["leader"], TAKEOVER_LIMIT)
+    number = int(str(drive.status(through)["leader"]).rpartition("-")[2])
     print(f"the leader is node {number}")
     return number
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -36,7 +38,7 @@ def keeps(cluster: DevCluster, name: str) -> bool:
 
 def _writers(cluster: DevCluster, fourth: Newcomer) -> list[Writer]:
     urls = [*(cluster.url(number) for number in (1, 2, 3)), f"http://127.0.0.1:{fourth.port}/demo/"]
-    writers = [Writer(urls[number:] + urls[:number], number) for number in range(3)]
+    writers = [Writer(urls[number:] + urls[:number], number, largest=100_000) for number in range(2)]
     for writer in writers:
         writer.start()
     return writers
@@ -50,7 +52,8 @@ def test_replicas_are_replaced_under_load_and_the_holder_dies(make_drive: Callab
     fourth = admitted(cluster, "fourth", token_of(cluster), 1)
     writers = _writers(cluster, fourth)
     holder = cluster.holder()
-    first, second = [number for number in (1, 2, 3) if number != holder]
+    leader = cluster.status()["leader"]  # is not the one that is stopped for a while
+    first, second = sorted((n for n in (1, 2, 3) if n != holder), key=lambda number: leader == f"node-{number}")
 
     began = time.monotonic()
     done = cluster.command("volume", "replace-replica", "demo", f"node-{first}", "fourth", number=second)
@@ -58,10 +61,11 @@ def test_replicas_are_replaced_under_load_and_the_holder_dies(make_drive: Callab
     print(f"a replica replaced under load in {time.monotonic() - began:.1f} s\n{done.stderr}")
     assert set(shown(cluster)["replicas"]) == {"fourth", f"node-{holder}", f"node-{second}"}
 
+    os.kill(cluster.pid(first), signal.SIGSTOP)  # so that the change cannot end before the holder does
     changing = begin(cluster, f"node-{holder}", f"node-{first}", number=second)
-    cluster.until("the change to begin", lambda: shown(cluster, second)["change"] or changing.poll() is not None, 10)
-    cluster.kill(holder)
-    killed = time.monotonic()
+    cluster.until("the change to begin", lambda: shown(cluster, second)["change"], 30)
+    killed = cluster.kill(holder)
+    os.kill(cluster.pid(first), signal.SIGCONT)
     _, told = changing.communicate(timeout=60)
     assert changing.returncode == 0, cluster.story(told)
     print(f"the holder, whose place is taken, killed meanwhile: done {time.monotonic() - killed:.1f} s later\n{told}")
@@ -77,29 +81,17 @@ def test_replicas_are_replaced_under_load_and_the_holder_dies(make_drive: Callab
     for writer in writers:
         writer.await_ack(20)
         writer.finish()
-    for number in (first, second):
-        with cluster.client(number) as client:
-            assert judge(client, writers, tuple(SMALL)) > 0
-            assert all(client.get(name).body == data for name, data in SMALL.items())
+    with cluster.client(first) as client:
+        assert judge(client, writers, tuple(SMALL)) > 0
+    with cluster.client(second) as client:
+        assert all(client.get(name).body == data for name, data in SMALL.items())
 
 
-def test_a_node_that_is_removed_hands_its_volumes_over(make_drive: Callable[..., DevCluster]) -> None:
+def test_a_change_is_cancelled_and_a_node_that_goes_hands_its_volumes_over(make_drive: Callable[..., DevCluster]) -> None:
     cluster = make_drive(options=("--ttl", "2"))
     cluster.start()
     with cluster.client(1) as client:
         assert all(client.put(name, data).ok for name, data in SMALL.items())
-    admitted(cluster, "fourth", token_of(cluster), 1)
-    removed = cluster.command("node", "remove", "node-3", limit=60)
-    assert removed.returncode == 0, cluster.story(removed.stderr)
-    assert "fourth in place of node-3" in removed.stderr and "is removed" in removed.stdout
-    assert set(shown(cluster)["replicas"]) == {"node-1", "node-2", "fourth"}
-    with cluster.client(2) as client:
-        assert all(client.get(name).body == data for name, data in SMALL.items())
-
-
-def test_a_change_that_cannot_go_on_is_shown_and_cancelled(make_drive: Callable[..., DevCluster]) -> None:
-    cluster = make_drive(options=("--ttl", "2"))
-    cluster.start()
     fourth = admitted(cluster, "fourth", token_of(cluster), 1)
     assert fourth.process is not None
     fourth.process.kill()
@@ -107,13 +99,19 @@ def test_a_change_that_cannot_go_on_is_shown_and_cancelled(make_drive: Callable[
     assert cluster.command("volume", "replace-replica", "demo", "--add", "fourth", "--no-wait").returncode == 0
     words = cluster.command("volume", "show", "demo").stdout
     assert "change of demo: fourth as one more" in words and "version 2 of the set" in words
-    for wrong in (["--add", "node-1"], ["node-1", "nobody"], ["node-1"], [], ["--remove", "fourth"]):
-        refused = cluster.command("volume", "replace-replica", "demo", *wrong)
-        assert refused.returncode == 1, (wrong, refused.stdout)
+    for wrong in (["node-1"], ["--remove", "fourth"]):
+        assert cluster.command("volume", "replace-replica", "demo", *wrong).returncode == 1
     assert cluster.command("volume", "replace-replica", "demo", "--cancel").returncode == 0
     volume = shown(cluster)
     assert volume["change"] is None and len(volume["replicas"]) == 3
-    assert cluster.command("volume", "replace-replica", "demo", "--remove", "node-3").returncode == 0
-    assert len(shown(cluster)["replicas"]) == 2
+    assert cluster.command("volume", "replace-replica", "demo", "--remove", "node-2").returncode == 0
+
+    fourth.serve()
+    cluster.until("the fourth again", lambda: fourth.state()["up"], 30)
+    assert cluster.command("volume", "replace-replica", "demo", "--add", "fourth").returncode == 0
+    removed = cluster.command("node", "remove", "node-3", limit=60)
+    assert removed.returncode == 0, cluster.story(removed.stderr)
+    assert "node-2 in place of node-3" in removed.stderr and "is removed" in removed.stdout
+    assert set(shown(cluster)["replicas"]) == {"node-1", "node-2", "fourth"}
     with cluster.client(2) as client:
-        assert client.put("after", b"all this").ok
+        assert all(client.get(name).body == data for name, data in SMALL.items())
