@@ -1,16 +1,19 @@
 """Questions to the cluster: whichever node answers first, the one that answered last before the others.
 
-Every question stands being asked twice: changes carry a request id, so that asking another node again does it once.
+Every question stands being asked twice: changes carry a request id, so that asking another node again does it once. A program
+that goes on for months has its certificate renewed meanwhile, at two thirds of its life.
 """
 
 from __future__ import annotations
 
+import logging
 import secrets
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from davfs.client.profile import Profile
+from davfs.client.profile import Profile, renew_in_use
 from davfs.core.errors import CallTimeout, DavfsError, NotFound, Unavailable
 from davfs.rpc.client import RpcClient
 
@@ -18,11 +21,22 @@ SILENT_S = 5.0
 """How long a node that did not answer in time is asked last, unless it answers meanwhile (the log asks it all the time)."""
 
 
+DUE = 2 / 3
+"""The share of its life after which the certificate is renewed."""
+
+RENEW_AGAIN_S = 3600.0
+
+log = logging.getLogger(__name__)
+
+
 class Link:
     """The connections of one program. Thread-safe."""
 
     def __init__(self, profile: Profile) -> None:
         self.name = profile.identity.name
+        self._profile = profile
+        self._renewing = threading.Lock()
+        self._not_before = 0.0
         self._addresses = dict(profile.nodes)
         self._order = list(profile.nodes)
         self._silent: dict[str, float] = {}  # node -> until when
@@ -56,6 +70,7 @@ class Link:
 
         :class:`Unavailable` with what each node said.
         """
+        self._keep_certificate()
         args = {"request_id": secrets.token_hex(12), **args}
         ends = time.monotonic() + timeout
         troubles: dict[str, str] = {}
@@ -75,6 +90,25 @@ class Link:
                 answer: dict[str, Any] = value
                 return answer
             time.sleep(min(0.05, max(0.0, ends - time.monotonic())))
+
+    def _keep_certificate(self) -> None:
+        """Renew the certificate beside what is asked for, if it is time."""
+        own, now = self._profile.identity.own, time.time()
+        if now < own.made + DUE * (own.ends - own.made) or now < self._not_before:
+            return
+        if self._renewing.acquire(blocking=False):
+            self._not_before = now + RENEW_AGAIN_S
+            threading.Thread(target=self._renew, name="certificate", daemon=True).start()
+
+    def _renew(self) -> None:
+        try:
+            renew_in_use(self._profile, self._client, list(self._order))
+            self._not_before = 0.0
+            log.info("%s has a new certificate", self.name)
+        except DavfsError as error:
+            log.warning("the certificate of %s could not be renewed: %s", self.name, error.message)
+        finally:
+            self._renewing.release()
 
     def _learn(self, answered: str, value: Any) -> None:
         """Note who answered, and the nodes that it named."""

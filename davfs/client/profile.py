@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +26,11 @@ PROFILE = "program.json"
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Who the program is, and the nodes that it knows: name -> (host, port) of the node-to-node listener."""
+    """Who the program is, the nodes that it knows: name -> (host, port) of the node-to-node listener, and its folder."""
 
     identity: NodeIdentity
     nodes: Mapping[str, tuple[str, int]]
+    directory: Path
 
 
 def load_profile(directory: Path, *, may_be_over: bool = False) -> Profile:
@@ -54,7 +55,7 @@ def load_profile(directory: Path, *, may_be_over: bool = False) -> Profile:
             f"the certificate {directory / PROGRAM_CERT} has ended; where the authority's key is, "
             f"`davfs cert renew --program {directory} --authority DIR` makes another"
         )
-    return Profile(identity, nodes)
+    return Profile(identity, nodes, directory)
 
 
 def renew_profile(directory: Path, authority: Path | None = None) -> Peer:
@@ -70,11 +71,22 @@ def renew_profile(directory: Path, authority: Path | None = None) -> Peer:
             cert = admission.ask_to_sign(client, profile.nodes, request)["cert"]
         finally:
             client.close()
+    return _install(directory, cert, key).own
+
+
+def renew_in_use(profile: Profile, client: RpcClient, nodes: Sequence[str]) -> None:
+    """The same for a program that runs, by its own connections: new ones show the new certificate."""
+    key, request = admission.new_request(profile.identity.name)
+    cert = admission.ask_to_sign(client, nodes, request)["cert"]
+    profile.identity.replace_by(_install(profile.directory, cert, key))
+
+
+def _install(directory: Path, cert: bytes, key: bytes) -> NodeIdentity:
     try:
         replace_pair(directory / PROGRAM_CERT, directory / PROGRAM_KEY, cert, key)
     except OSError as error:
         raise ConfigError(f"the new certificate cannot be written to {directory}: {error.strerror}") from error
-    return load_profile(directory).identity.own
+    return load_profile(directory).identity
 
 
 def create_profile(authority: Path, program: str, nodes: Mapping[str, tuple[str, int]], into: Path) -> Path:

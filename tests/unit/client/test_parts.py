@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 import json
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from davfs.client.link import Link
 from davfs.client.profile import PROFILE, create_profile, load_profile, renew_profile
 from davfs.core.chunking import digest_of
 from davfs.core.errors import ConfigError, DavfsError, TokenRefused, Unavailable, UnknownFormat
-from davfs.rpc import certs
+from davfs.rpc import admission, certs
 from davfs.rpc.identity import load_identity
 from davfs.rpc.server import RpcServer
 
@@ -156,3 +158,51 @@ def test_the_first_node_that_can_answers_and_others_are_learned(authority: Path,
     finally:
         for server in servers:
             server.stop()
+
+
+def test_a_program_renews_its_certificate_while_it_works(
+    authority: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    create_profile(authority, "asker", {"node-1": ("127.0.0.1", 1)}, tmp_path / "asker")
+    shown: list[str] = []
+    signs = [False]
+
+    def renew(peer: str, args: Any, blob: bytes) -> tuple[Any, bytes]:
+        if not signs[0]:
+            raise Unavailable("no key here")
+        return {"name": peer, "cert": admission.sign_request(authority, peer, "", args["request"])[0]}, b""
+
+    cert, key = certs.issue(authority, "node-1", [], tmp_path / "node-1")
+    server = RpcServer(
+        "127.0.0.1", 0, load_identity(authority / certs.AUTHORITY_CERT, cert, key),
+        {"ask": lambda peer, args, blob: ({}, b""), "node.renew": renew},
+        for_programs=["ask", "node.renew"], admit=lambda peer: shown.append(peer.serial),
+    )  # fmt: skip
+    server.start()
+    profile = load_profile(tmp_path / "asker")
+    link = Link(replace(profile, nodes={"node-1": ("127.0.0.1", server.port)}))
+    try:
+        first = profile.identity.own
+        link.ask("ask", {}, 2.0)
+        assert set(shown) == {first.serial} and profile.identity.own is first, "it is not time"
+        profile.identity.own = replace(first, made=first.made - 10 * (first.ends - first.made))
+        link.ask("ask", {}, 2.0)
+        until(lambda: "no key here" in caplog.text)
+        signs[0] = True
+        link.ask("ask", {}, 2.0)
+        assert profile.identity.own.serial == first.serial, "once an hour is enough"
+        link._not_before = 0.0
+        link.ask("ask", {}, 2.0)
+        until(lambda: profile.identity.own.serial != first.serial)
+        link.ask("ask", {}, 2.0)
+        assert shown[-1] == profile.identity.own.serial == load_profile(tmp_path / "asker").identity.own.serial
+    finally:
+        link.close()
+        server.stop()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.01)
