@@ -15,6 +15,10 @@ NAME = "n"  # n/<inode>: parent, name, kind, created
 MANIFEST = "m"  # m/<inode>: size, mtime, etag, chunks or number of segments
 SEGMENT = "s"  # s/<inode>/<number>: a run of chunks of a large file
 PROPERTY = "p"  # p/<inode>/<Clark name>: the XML of a dead property
+SHADOW = "x"  # x/<inode>/n, x/<inode>/m, x/<inode>/p/<Clark name>: a concurrent value that lost a merge, as it was written
+SETTLED = "l"  # l/<position>: what became of the late record of that position
+
+KINDS = (NAME, MANIFEST, SEGMENT, PROPERTY, SHADOW, SETTLED)
 
 BUCKET_BITS = 5
 """The first inodes of 2**BUCKET_BITS consecutive records share a document (a load of it takes less than a millisecond)."""
@@ -48,7 +52,7 @@ def parse(key: str) -> Key:
     body, at, version = key.rpartition("@")
     kind, slash, rest = body.partition("/")
     inode, _, part = rest.partition("/")
-    if not at or not slash or kind not in (NAME, MANIFEST, SEGMENT, PROPERTY) or not inode or not version:
+    if not at or not slash or kind not in KINDS or not inode or not version:
         raise ValueError(f"not a key of a volume's document: {key!r}")
     return Key(kind, inode, part, version)
 
@@ -62,9 +66,12 @@ def document_of(inode: str, kind: str = NAME, part: str = "") -> str:
     """The id of the document that holds an entry. Segments of large files have a document each."""
     if kind == SEGMENT:
         return f"s/{inode}/{part}"
-    at, dash, number = inode.partition("-")
+    if kind == SETTLED:
+        at = parse_version(inode)
+        return f"l/{at.epoch}/{at.seq >> BUCKET_BITS:x}"
+    made, dash, number = inode.partition("-")
     try:
-        seq = int(at.partition(".")[0], 16)
+        seq = int(made.partition(".")[0], 16)
         if not dash:
             return f"b/{seq >> _BUCKET_BITS_1:x}"  # made by format 1: "." stands before its number
         page = int(number, 16)

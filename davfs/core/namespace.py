@@ -13,6 +13,7 @@ from typing import TypeAlias
 from davfs.core import keys, values
 from davfs.core.chunking import segmented
 from davfs.core.model import TRASH, ChunkRef, Entry, Manifest, Position
+from davfs.core.values import NameEntry
 
 Segment: TypeAlias = tuple[int, tuple[ChunkRef, ...]]
 """A segment of a large file: its number and its chunks."""
@@ -69,12 +70,17 @@ class Edits:
 
     def rename(self, entry: Entry, parent: str, name: str, mtime_ns: int | None = None) -> None:
         """Move an entry, with all that is below it if it is a directory; ``mtime_ns`` sets a directory's time."""
-        value = values.encode_name(parent, name, entry.kind, entry.created_ns, mtime_ns)
-        self.put(keys.NAME, entry.inode, value, old_version=entry.version)
+        was = (entry.parent, entry.name) if entry.is_directory and parent != entry.parent else None  # for core/merge.py
+        self._place(entry, NameEntry(parent, name, entry.kind, entry.created_ns, mtime_ns, was=was))
 
-    def trash(self, entry: Entry) -> None:
-        """Delete: the top inode moves under the trash inode, one edit however big the tree."""
-        self.rename(entry, TRASH, entry.inode)
+    def trash(self, entry: Entry, content: str) -> None:
+        """Delete: the top inode moves under the trash inode, one edit however big the tree. ``content``: the version of a
+        file's manifest, so that a merge can tell what was deleted from what was written by someone else ("": none)."""
+        deleted = (entry.parent, entry.name, content)
+        self._place(entry, NameEntry(TRASH, entry.inode, entry.kind, entry.created_ns, deleted=deleted))
+
+    def _place(self, entry: Entry, to: NameEntry) -> None:
+        self.put(keys.NAME, entry.inode, values.encode_entry(to), old_version=entry.version)
 
     def write(self, inode: str, manifest: Manifest, old_version: str | None) -> None:
         """Give a file its content. ``old_version``: of the manifest that it replaces."""

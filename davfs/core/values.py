@@ -16,12 +16,18 @@ from davfs.core.model import DIRECTORY, FILE, MAX_NAME, ChunkRef, Manifest
 
 _HEX = frozenset("0123456789abcdef")
 _DIGEST_LENGTH = 64  # hex digits of a 32-byte BLAKE3 digest
+_OPTIONAL = {"t": "mtime_ns", "r": "raw", "q": "claim", "d": "deleted", "w": "was", "o": "origin"}  # of a name entry
 
 
 class NameEntry(NamedTuple):
     """Where an inode stands: parent's inode, name, kind (``DIRECTORY`` or ``FILE``), creation time.
 
     ``mtime_ns``: the modification time that a directory was given with this very change.
+
+    For merges (core/merge.py): ``raw``, the place that was written, if a merge shows the inode elsewhere, and ``claim``, the
+    place that it would have but for others of its name; ``deleted``, of what is in the trash: parent, name and the version of
+    the content ("" for none) as they were; ``was``, the place that a directory was moved from; ``origin``, of a conflict
+    copy: the file that its content was written to, and of a directory that was merged into another: that one.
     """
 
     parent: str
@@ -29,21 +35,50 @@ class NameEntry(NamedTuple):
     kind: str
     created_ns: int
     mtime_ns: int | None = None
+    raw: tuple[str, str] | None = None
+    claim: tuple[str, str] | None = None
+    deleted: tuple[str, str, str] | None = None
+    was: tuple[str, str] | None = None
+    origin: str = ""
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing but the ordinary is known of it."""
+        return self[5:] == (None, None, None, None, "")
 
 
 def encode_name(parent: str, name: str, kind: str, created_ns: int, mtime_ns: int | None = None) -> str:
     """The value of a name entry (kind ``n``). Names: 1 to 255 bytes of UTF-8, no ``/`` or NUL, not ``.`` or ``..``."""
-    _check_name(parent, name, kind, created_ns, mtime_ns)
-    value = {"p": parent, "n": name, "k": kind, "c": created_ns}
-    return _dump(value if mtime_ns is None else {**value, "t": mtime_ns})
+    return encode_entry(NameEntry(parent, name, kind, created_ns, mtime_ns))
+
+
+def encode_entry(entry: NameEntry) -> str:
+    """The value of a name entry with all that is known of it."""
+    _check_name(*entry[:5])
+    value: dict[str, Any] = {"p": entry.parent, "n": entry.name, "k": entry.kind, "c": entry.created_ns}
+    for field, part in _OPTIONAL.items():
+        if (known := getattr(entry, part)) is not None and known != "":
+            value[field] = list(known) if type(known) is tuple else known
+    return _dump(value)
 
 
 def decode_name(text: str) -> NameEntry:
     """The name entry in a value."""
-    value = _load(text, {"p", "n", "k", "c"}, {"t"})
-    entry = NameEntry(value["p"], value["n"], value["k"], value["c"], value.get("t"))
-    _check_name(*entry)
-    return entry
+    value = _load(text, {"p", "n", "k", "c"}, _OPTIONAL.keys())
+    _check_name(value["p"], value["n"], value["k"], value["c"], value.get("t"))
+    places = [_place(value.get(field), length) for field, length in (("r", 2), ("q", 2), ("d", 3), ("w", 2))]
+    origin = value.get("o", "")
+    if type(origin) is not str:
+        raise ValueError(f"an origin must be an inode: {origin!r}")
+    return NameEntry(value["p"], value["n"], value["k"], value["c"], value.get("t"), *places, origin)
+
+
+def _place(value: object, length: int) -> Any:
+    if value is None:
+        return None
+    if type(value) is not list or len(value) != length or any(type(part) is not str for part in value):
+        raise ValueError(f"not a place: {value!r}")
+    return tuple(value)
 
 
 def encode_manifest(manifest: Manifest) -> str:
