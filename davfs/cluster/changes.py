@@ -100,7 +100,8 @@ def delete(holder: Holder, path: Path, condition: Condition, caller: Caller) -> 
         condition(tree.resolve(view, path))
         entry = tree.require(view, path)
         tree.require_unlocked(holder.locks(), caller, path, membership=True, members=True)
-        return lambda edits: edits.trash(entry)
+        content = tree.content_version(view, entry)
+        return lambda edits: edits.trash(entry, content)
 
     ticket = yield from holder.gates.enter([path], holder.site.timing.gate)
     try:
@@ -120,13 +121,14 @@ def move(
         condition(tree.resolve(view, source))
         entry = tree.require(view, source)
         replaced = target_of(holder, view, target, overwrite, caller)
+        gone = tree.content_version(view, replaced)
         parent = tree.require_parent(view, target)
         tree.require_unlocked(holder.locks(), caller, source, membership=True, members=True)
         held = view.manifest(entry.inode) if mtime_ns is not None and not entry.is_directory else None
 
         def build(edits: Edits) -> bool:
             if replaced is not None:
-                edits.trash(replaced)
+                edits.trash(replaced, gone)
             edits.rename(entry, parent.inode, target[-1], mtime_ns if entry.is_directory else None)
             if held is not None and mtime_ns is not None:
                 edits.write(entry.inode, replace(held[1], mtime_ns=mtime_ns), held[0])

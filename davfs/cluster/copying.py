@@ -105,6 +105,7 @@ def _copy_gated(
         condition(tree.resolve(view, source))
         entry = tree.require(view, source)
         replaced = changes.target_of(holder, view, target, overwrite, caller)
+        gone = tree.content_version(view, replaced)
         parent = tree.require_parent(view, target)
     work = TreeCopy(entry, shallow, holder.site.clock.wall_ns(), mtime_ns)
     use = holder.site.in_use.begin(holder.credentials.volume)  # what is staged is no trash
@@ -115,7 +116,7 @@ def _copy_gated(
             work.copy_some(view, edits)
         if work.finished:
             if replaced is not None:
-                edits.trash(replaced)
+                edits.trash(replaced, gone)
             work.name(edits, parent.inode, target[-1], staged[0] if staged else None)
         elif not staged:
             use.add([staged_name(work.inode)])

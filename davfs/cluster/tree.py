@@ -45,6 +45,12 @@ def require_parent(view: IndexView, path: Path) -> Entry:
     return parent
 
 
+def content_version(view: IndexView, entry: Entry | None) -> str:
+    """The version of a file's content, for ``Edits.trash``; "" if there is none."""
+    held = None if entry is None or entry.is_directory else view.manifest(entry.inode)
+    return "" if held is None else held[0]
+
+
 def require_unlocked(
     all_locks: Collection[DavLock], caller: Caller, path: Path, *, membership: bool, members: bool
 ) -> None:

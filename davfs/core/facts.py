@@ -82,7 +82,7 @@ class Node:
 
     def deletions(self) -> list[str]:
         """Versions of the names that say: deleted."""
-        return [version for version, entry in self.names.items() if entry.parent == TRASH]
+        return [version for version, entry in self.names.items() if entry.parent == TRASH and entry.deleted is not None]
 
     def chosen(self) -> Chosen | None:
         """Of several names the latest; a name beats a deletion, and so does a content that the deletion had not seen."""

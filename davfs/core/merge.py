@@ -3,7 +3,7 @@
 The result follows from the set of versions alone, so replicas that know the same changes show the same tree, in whatever
 order the changes came. Only the neighbourhood of what changed is looked at; what shows elsewhere than it was written keeps
 both places (``values.NameEntry``), so that a change that comes later is merged with what was written, not with what shows.
-Rules: docs/decisions/0013-merging.md. Pure: may import only core.
+Rules: docs/decisions/0015-merging.md. Pure: may import only core.
 """
 
 from __future__ import annotations
@@ -14,14 +14,12 @@ from typing import NamedTuple
 from davfs.core import keys, values
 from davfs.core.conflict_names import conflict_name, label_of
 from davfs.core.facts import Chosen, MergeView, Node, copy_inode, load
-from davfs.core.model import DIRECTORY, FILE, ROOT, TRASH
+from davfs.core.model import DIRECTORY, FILE, ROOTS, TRASH
 from davfs.core.names import canonical
 from davfs.core.values import NameEntry
 
 LOST = "lost+found"
 """The directory at the root where things go whose own directory is gone."""
-
-_TOPS = (ROOT, TRASH)
 
 Place = tuple[str, str]
 
@@ -160,7 +158,7 @@ class Tree:
         while True:
             trail: list[str] = []
             at = inode
-            while at not in _TOPS and at != self.lost and at not in self._rooted and at not in trail:
+            while at not in ROOTS and at != self.lost and at not in self._rooted and at not in trail:
                 trail.append(at)
                 chosen = self.node(at).chosen()
                 if chosen is None:
@@ -182,7 +180,7 @@ class Tree:
     def _is_lost(self, inode: str, parent: str) -> bool:
         """Whether its directory is gone: never there, or deleted by someone who had not seen this (and it is the topmost)."""
         path = [inode]
-        while parent not in _TOPS and parent != self.lost:
+        while parent not in ROOTS and parent != self.lost:
             node = self.node(parent)
             if node.chosen() is None:
                 return len(path) == 1  # an orphan; below one all is in order
@@ -199,14 +197,14 @@ class Tree:
     def above(self, inode: str) -> list[str]:
         """The directories above an inode as they were written, cycles or not."""
         path = [inode]
-        while (chosen := self.node(path[-1]).chosen()) is not None and chosen.entry.parent not in (*_TOPS, self.lost, *path):
+        while (chosen := self.node(path[-1]).chosen()) is not None and chosen.entry.parent not in (*ROOTS, self.lost, *path):
             path.append(chosen.entry.parent)
         return path
 
     def deleted_above(self, inode: str) -> str | None:
         """The deleted directory that a directory is in, or is itself."""
         at = inode
-        while at not in _TOPS and at != self.lost and self.node(at).chosen() is not None:
+        while at not in ROOTS and at != self.lost and self.node(at).chosen() is not None:
             above = self._parent(at)[0]
             if above == TRASH:
                 return at
@@ -214,19 +212,21 @@ class Tree:
         return None
 
     def _deleted_with(self, directory: Node, inode: str) -> bool:
-        """Whether one of those who deleted a directory had all of this before him."""
+        """Whether one of those who deleted a directory had all of this before him; or it was hidden rather than deleted (a
+        copy that is being made)."""
         node = self.node(inode)
         chosen = node.chosen()
         if chosen is None:
             return True
         versions = [chosen.version, *(node.shown_contents() if chosen.entry.kind == FILE else ())]
-        return any(all(self.view.seen(v, by) for v in versions) for by in directory.deletions())
+        deletions = directory.deletions()
+        return not deletions or any(all(self.view.seen(v, by) for v in versions) for by in deletions)
 
     # --- who shares a place -----------------------------------------------------------------------------------------
 
     def canon(self, inode: str) -> str:
         """The directory that a directory is merged into: the latest of those that claim its place; often itself."""
-        if inode in _TOPS or inode == self.lost:
+        if inode in ROOTS or inode == self.lost:
             return inode
         if inode not in self._canons:
             twins = self.twins(inode)
@@ -246,7 +246,7 @@ class Tree:
 
     def group(self, parent: str, name: str) -> set[str]:
         """All inodes that claim a name in a directory, or in one that is merged with it."""
-        aliases = {parent} if parent in _TOPS else {parent, *self.twins(parent)}
+        aliases = {parent} if parent in ROOTS else {parent, *self.twins(parent)}
         found = set()
         for inode in self.candidates(aliases, name):
             claim = self.claim(inode)

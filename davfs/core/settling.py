@@ -11,7 +11,7 @@ from typing import NamedTuple
 from davfs.core import keys, values
 from davfs.core.facts import MergeView, Node, load
 from davfs.core.merge import LOST, Place, Tree, written
-from davfs.core.model import DIRECTORY, ROOT, TRASH
+from davfs.core.model import DIRECTORY, ROOT, ROOTS, TRASH
 from davfs.core.values import NameEntry
 
 
@@ -68,7 +68,7 @@ class Settlement:
         while self._todo:
             while self._todo:
                 inode = self._todo.pop()
-                if inode not in self._done and inode not in (ROOT, TRASH):
+                if inode not in self._done and inode not in ROOTS:
                     self._done.add(inode)
                     self._todo.extend(one for one in self._affected(inode) if one not in self._done)
             self._tree.look_again()
@@ -114,15 +114,16 @@ class Settlement:
     def _unseen(self, top: str, deleted: str) -> Iterable[str]:
         """What those who deleted a directory did not know of in it, or in one that is in it now."""
         by_whom = self._tree.node(deleted).deletions()
-        todo = [*self._view.members(top)]
+        todo, known = [*self._view.members(top)], {top}
         while todo:
             inode = todo.pop()
             stored = self._view.stored_name(inode)
-            if stored is None:
+            if stored is None or inode in known:
                 continue
+            known.add(inode)
             content = self._view.stored_content(inode)
             versions = [stored[0], *([content[0]] if content is not None else ())]
-            if not any(all(self._view.seen(v, by) for v in versions) for by in by_whom):
+            if by_whom and not any(all(self._view.seen(v, by) for v in versions) for by in by_whom):
                 yield inode
             if stored[1].kind == DIRECTORY:
                 todo.extend(self._view.members(inode))

@@ -66,11 +66,11 @@ def decode_name(text: str) -> NameEntry:
     """The name entry in a value."""
     value = _load(text, {"p", "n", "k", "c"}, _OPTIONAL.keys())
     _check_name(value["p"], value["n"], value["k"], value["c"], value.get("t"))
-    places = [_place(value.get(field), length) for field, length in (("r", 2), ("q", 2), ("d", 3), ("w", 2))]
+    raw, claim, deleted, was = (_place(value.get(f), length) for f, length in (("r", 2), ("q", 2), ("d", 3), ("w", 2)))
     origin = value.get("o", "")
     if type(origin) is not str:
         raise ValueError(f"an origin must be an inode: {origin!r}")
-    return NameEntry(value["p"], value["n"], value["k"], value["c"], value.get("t"), *places, origin)
+    return NameEntry(value["p"], value["n"], value["k"], value["c"], value.get("t"), raw, claim, deleted, was, origin)
 
 
 def _place(value: object, length: int) -> Any:

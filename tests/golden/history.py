@@ -125,7 +125,7 @@ def build(path: Path) -> list[bytes]:
     doomed = edits.create(ROOT, "doomed", DIRECTORY, MTIME_NS)
     made = writer.do(edits)
     edits = writer.edits(E1)
-    edits.trash(Entry(doomed, ROOT, "doomed", DIRECTORY, made, MTIME_NS, MTIME_NS))
+    edits.trash(Entry(doomed, ROOT, "doomed", DIRECTORY, made, MTIME_NS, MTIME_NS), "")
     writer.do(edits)
 
     # The old holder logs a record that nobody else has; the next one does not adopt it.

@@ -118,7 +118,7 @@ def _given() -> bytes:
 
 def _read_given(data: bytes) -> list[Any]:
     name, manifest = data.decode().splitlines()
-    return [tuple(values.decode_name(name)), values.decode_manifest(manifest)]
+    return [tuple(values.decode_name(name))[:5], values.decode_manifest(manifest)]
 
 
 KEYS = [

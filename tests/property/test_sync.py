@@ -150,14 +150,14 @@ class Volume:
                 with self.store.view() as view:
                     edits.set_properties(entry.inode, {"{x:}y": f"<{arguments[1]}/>"}, (), view.properties(entry.inode))
             elif kind == "delete":
-                edits.trash(entry)
+                edits.trash(entry, "")
             elif kind == "move":
                 parent, target = self._directory(tree, arguments[1])
                 new = (*target, arguments[2])
                 if new[: len(path)] == path or path[: len(new)] == new:
                     return
                 if new in dict(tree):
-                    edits.trash(dict(tree)[new])
+                    edits.trash(dict(tree)[new], "")
                 edits.rename(entry, parent, arguments[2])
             else:
                 return

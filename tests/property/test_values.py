@@ -83,7 +83,7 @@ def test_equal_values_are_equal_text():
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(list("pnkcstezgN")), inner, max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(list("pnkcstezgNrqdwo")), inner, max_size=8),
     max_leaves=20,
 )
 
@@ -92,7 +92,7 @@ JSON = st.recursive(
 def test_malformed_values_are_refused(text):
     """With a ValueError and nothing else; what is accepted is well formed: it can be written and read again."""
     codecs: list[tuple[Callable[[str], Any], Callable[[Any], str]]] = [
-        (values.decode_name, lambda entry: values.encode_name(*entry)),
+        (values.decode_name, values.encode_entry),
         (values.decode_manifest, values.encode_manifest),
         (values.decode_segment, values.encode_segment),
     ]

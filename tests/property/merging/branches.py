@@ -91,13 +91,7 @@ class Writer:
         return next((entry for entry in self.alive() if (entry.parent, entry.name) == (parent, name)), None)
 
     def find(self, path: str) -> Entry:
-        parent = ROOT
-        entry = None
-        for name in path.split("/"):
-            entry = self.at(parent, name)
-            assert entry is not None, f"{path} is not there"
-            parent = entry.inode
-        return entry
+        return self.paths()[path]
 
     def _content(self, entry: Entry) -> str | None:
         held = self.versions(keys.MANIFEST, entry.inode).get("")
@@ -206,9 +200,8 @@ class World:
         return by not in self._common and earlier.epoch == later.epoch and earlier.seq < later.seq
 
 
-def random_world(seed: int, size: int = 6) -> World:
+def random_world(chance: random.Random, size: int) -> World:
     """Histories that left each other at random times; the common one need not have the greater epochs."""
-    chance = random.Random(seed)
     counters = list(range(1, 9))
     first = Writer(Epoch(1, counters.pop(0)))
     for _ in range(chance.randrange(size + 1)):
