@@ -100,7 +100,7 @@ def _values() -> bytes:
 def _read_values(data: bytes) -> list[Any]:
     name, manifest, large, segment = data.decode().splitlines()
     return [
-        tuple(values.decode_name(name))[:4],
+        tuple(values.decode_name(name))[:5],
         values.decode_manifest(manifest),
         values.decode_manifest(large),
         values.decode_segment(segment),
