@@ -3,7 +3,7 @@
 The result follows from the set of versions alone, so replicas that know the same changes show the same tree, in whatever
 order the changes came. Only the neighbourhood of what changed is looked at; what shows elsewhere than it was written keeps
 both places (``values.NameEntry``), so that a change that comes later is merged with what was written, not with what shows.
-Rules: docs/decisions/0017-merging.md. Pure: may import only core.
+Rules: docs/decisions/0018-merging.md. Pure: may import only core.
 """
 
 from __future__ import annotations

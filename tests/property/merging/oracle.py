@@ -1,6 +1,6 @@
 """What a merge must give, as simply as it can be said: all live versions at once, no neighbourhoods, no stored results.
 
-Written from the table of docs/decisions/0017-merging.md, and slow on purpose.
+Written from the table of docs/decisions/0018-merging.md, and slow on purpose.
 """
 
 from __future__ import annotations

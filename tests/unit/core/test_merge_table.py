@@ -1,4 +1,4 @@
-"""Every row of the table of docs/decisions/0017-merging.md, and histories that a merge once got wrong, by name."""
+"""Every row of the table of docs/decisions/0018-merging.md, and histories that a merge once got wrong, by name."""
 
 from __future__ import annotations
 
