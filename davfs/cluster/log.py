@@ -133,7 +133,12 @@ class HolderLog:
 
             def enough(outcomes: Outcomes) -> bool:
                 acknowledged = [node for node, outcome in outcomes.items() if isinstance(outcome, Reply)]
-                return self._site.node in acknowledged and self.followers.is_reached(seq, acknowledged, self._table())
+                if self._site.node not in acknowledged:
+                    return False
+                table = self._table()
+                # A majority may also come to be by replicas that others send to: then it is not waited for here.
+                elsewhere = len(acknowledged) < len(outcomes) or any(f.node not in busy for f in self.followers.voters(table))
+                return elsewhere or self.followers.is_reached(seq, acknowledged, table)
 
             def settle(node: str, outcome: Outcome) -> None:
                 self._settle(busy[node], sent[node], outcome)

@@ -129,3 +129,18 @@ def _answer(stage: Stage, request: dict[str, Any]) -> tuple[Any, BaseException |
     stage.cluster.network.call(stage.client.process, mutants.call("node-1", request), answered)
     assert stage.loop.run_until(lambda: bool(answers), 10)
     return answers[0]
+
+
+def test_a_commit_does_not_wait_for_a_silent_replica_while_a_majority_has_the_record() -> None:
+    """node-2 is busy with the record before when the next is sent to the idle ones, of which node-3 has fallen silent."""
+    stage = Stage()
+    assert stage.ask("node-1", ("put", ("a",), b"0")).outcome == ("ok", True)
+    stage.loop.run_until(lambda: False, 1.0)
+    stage.cluster.network.extra_delay = lambda node, method: 0.05 if (node, method) == ("node-2", "replica.append") else 0.0
+    assert stage.ask("node-1", ("put", ("a",), b"1")).outcome == ("ok", False)
+    silent = stage.cluster.nodes["node-3"].process
+    assert silent is not None
+    silent.pause()
+    began = stage.loop.now
+    assert stage.ask("node-1", ("put", ("a",), b"2")).outcome == ("ok", False)
+    assert stage.loop.now - began < 0.5, "a call's time-out is 1 s"
