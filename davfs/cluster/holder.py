@@ -168,8 +168,8 @@ class Holder:
         done = yield from self.log.replicate_now(record.position.seq, idle)
         return (reply,) if done else None
 
-    def compact(self, document: str) -> Protocol_[bool]:
-        """Replace a document by one without its history, by a record like any other; False if that is too large for one.
+    def compact(self, documents: Sequence[str]) -> Protocol_[int]:
+        """Replace documents by such without their history, by a record like any other; how many of them fitted into one.
 
         The errors of ``commit``. It is maintenance: that the volume is in use does not follow from it.
         """
@@ -178,9 +178,9 @@ class Holder:
         self.require_majority()
         with self._lock:
             try:
-                record = self._workspace.compacted(document, self.log.next_position(), RECORD_ROOM)
+                record = self._workspace.compacted(documents, self.log.next_position(), RECORD_ROOM)
                 if record is None:
-                    return False
+                    return 0
                 data = encode(record)
             except (DavfsError, ValueError) as error:
                 self.depose(f"a document could not be compacted: {error}")
@@ -189,7 +189,7 @@ class Holder:
         if not (yield from self.log.replicate_now(record.position.seq, idle)):
             self.depose("a record that was sent is not committed")
             raise OutcomeUnknown()
-        return True
+        return len(record.changes)
 
     # --- the end ----------------------------------------------------------------------------------------------------
 

@@ -92,6 +92,8 @@ class HolderLog:
         self._tail: dict[int, Pending] = {}
         self._heavy = 0  # up to here the log was too long in bytes, when it was weighed last
         self._weighed = 0
+        self._recent = 0  # from here on all logs keep what they have, for who was away for a moment
+        self._looked = 0
 
     # --- records in -------------------------------------------------------------------------------------------------
 
@@ -390,6 +392,9 @@ class HolderLog:
         bounds, committed = self._site.bounds, self.committed
         slowest = min(f.applied for f in self.followers.by_node.values())
         weigh_every = max(bounds.log_recent, bounds.log_records // 16)
+        if committed - self._looked >= min(bounds.log_recent, 100):
+            self._recent = self._replica.store.log_within(bounds.log_recent_bytes, max(1, committed - bounds.log_recent))
+            self._looked = committed
         if committed - slowest > bounds.log_recent and committed - self._weighed > weigh_every:
             self._heavy = self._replica.store.log_within(bounds.log_bytes, committed - bounds.log_records)
             self._weighed = committed
@@ -397,7 +402,7 @@ class HolderLog:
         # What comes after a snapshot that is being fetched stays for whoever fetches it, but not without end.
         pins = [f.pinned for f in self.followers.by_node.values() if f.catching is not None]
         away = min([away, *(max(pin, committed - 4 * bounds.log_records) for pin in pins)])
-        return max(0, min(max(slowest, away), committed - bounds.log_recent))
+        return max(0, min(max(slowest, away), self._recent))
 
     def _forget(self, reached: int) -> None:
         """Forget what is committed and sent to everyone, or too much to keep for a slow replica: it is in the log."""

@@ -48,6 +48,7 @@ class Bounds:
     documents: int = 64  # kept loaded by each replica and by each holder's workspace
     window: int = 3  # chunks of one upload that may wait for their write quorum at once
     log_recent: int = 1_000  # records that stay in every log, so that a moment's absence costs no snapshot
+    log_recent_bytes: int = 2 << 20  # as long as they are no more than this
     log_records: int = 200_000  # that stay for a replica which is away; it then gets a snapshot
     snapshot_rate: int = 32 << 20  # bytes a second of a snapshot that is made or fetched
     snapshot_piece: int = 1 << 20  # of which that many bytes are fetched at once

@@ -7,6 +7,7 @@ is not committed the whole workspace goes with the grant.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 from davfs.cluster.site import Site
@@ -14,6 +15,9 @@ from davfs.core.model import Position
 from davfs.core.namespace import Edits
 from davfs.core.ports import Document, ReplicaStore
 from davfs.core.record import COMPACT, OPERATION, DocumentChange, Record
+
+CHANGE_BYTES = 256
+"""What a change of a record takes beside the document's bytes, at most."""
 
 
 class Workspace:
@@ -38,15 +42,21 @@ class Workspace:
             self._volume, edits.at, kind, request_id, tuple(changes), base, reply, self._site.clock.wall_ns(), edits.who
         )
 
-    def compacted(self, name: str, at: Position, room: int) -> Record | None:
-        """The record that replaces a document by one without its history; None if it is larger than ``room`` bytes."""
-        data = self._site.documents.without_history(self._load(name))
-        if len(data) > room:
+    def compacted(self, names: Sequence[str], at: Position, room: int) -> Record | None:
+        """The record that replaces documents by such without history, those that fit ``room`` bytes; None if none does."""
+        changes = []
+        for name in names:
+            data = self._site.documents.without_history(self._load(name))
+            room -= len(data) + CHANGE_BYTES
+            if room < 0:
+                break
+            fresh = self._site.documents.load(data or None, (), self._site.random.token(16))
+            self._documents[name] = (fresh, at.seq)
+            changes.append(DocumentChange(name, data, fresh.heads()))
+        self._evict()
+        if not changes:
             return None
-        fresh = self._site.documents.load(data or None, (), self._site.random.token(16))
-        self._documents[name] = (fresh, at.seq)
-        change = DocumentChange(name, data, fresh.heads())
-        return Record(self._volume, at, COMPACT, "", (change,), at_ns=self._site.clock.wall_ns())
+        return Record(self._volume, at, COMPACT, "", tuple(changes), at_ns=self._site.clock.wall_ns())
 
     def _load(self, name: str) -> Document:
         if name in self._documents:

@@ -51,6 +51,9 @@ TRASH_DAYS = 0
 """What is deleted goes at once, so that it does in every run."""
 
 
+LOOK_ALL_S = 5.0
+
+
 class SimClock:
     """A node's own clock (port: ``core.ports.Clock``)."""
 
@@ -174,7 +177,7 @@ class SimNode:
         )
         self.front = Front(site, self.holdings, VOLUME)
         expiry = Expiry(site, lambda: member.is_leader, lambda: member.term)
-        self.compaction = Compaction(site, replicas, self.maintenance)
+        self.compaction = Compaction(site, replicas, self.maintenance, LOOK_ALL_S)
         for task, name in (
             (self.compaction.run(), "compact"),
             (replicas.keep(), "keep"), (fetcher.run(), "fetch"), (expiry.run(), "expire"), (self.holdings.keep(), "tokens"),

@@ -30,7 +30,7 @@ from davfs.storage.snapshots import SnapshotFiles, SnapshotMemory, carry_chunks,
 
 REPLIES_KEPT = 10_000
 _PRUNE_EVERY = 256
-_SPARE_PAGES = 2048
+_SPARE_PAGES = 1280  # a little more than is made free when the database is opened (schema.py)
 _SIZES = (
     "SELECT id, ifnull((SELECT length(snapshot) FROM document AS d WHERE d.id = one.id), 0)"
     " + (SELECT ifnull(sum(length(bytes)), 0) FROM document_change AS c WHERE c.id = one.id)"

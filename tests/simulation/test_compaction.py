@@ -72,13 +72,13 @@ def test_a_replica_that_was_away_during_compactions_converges() -> None:
 def test_compaction_under_faults(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever weighs more than nothing is compacted, all the time."""
     monkeypatch.setattr("davfs.cluster.compaction.outweighs", lambda size, live: True)
-    monkeypatch.setattr("davfs.cluster.compaction.ALL_EVERY_S", 1.0)
+    monkeypatch.setattr("davfs.sim.cluster.LOOK_ALL_S", 1.0)
     made: list[str] = []
     original = Holder.compact
 
-    def counted(self: Holder, document: str):
-        done = yield from original(self, document)
-        made.append(document)
+    def counted(self: Holder, documents: list[str]):
+        done = yield from original(self, documents)
+        made.extend(documents)
         return done
 
     monkeypatch.setattr(Holder, "compact", counted)

@@ -1,0 +1,200 @@
+"""``python -m tests.growth``: 100,000 overwrites of one file, 1,000,000 creates and deletes; what is left in the end.
+
+Beside them lies a tree that stays. Disk and memory are measured when only that is there, and again after each part, when
+trimming and compaction, which run by themselves, have nothing left to do: they must be back within a factor of two.
+Prints a table; exit code 1 when they are not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import io
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from davfs.cluster import files
+from davfs.cluster.api import Caller
+from davfs.core import keys
+from davfs.core.model import DIRECTORY, FILE, ROOT, ChunkRef, Entry, Manifest
+from davfs.core.namespace import Edits
+from davfs.core.ports import IndexView
+from davfs.node import memory
+from tests.growth.one_node import NODE, OneNode
+
+IN_RECORD = 100
+LOOK_ALL_S = 5.0
+MIB = 1 << 20
+FACTOR = 2.0
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One line of the table: bytes on disk and resident, before and after everything has settled."""
+
+    what: str
+    seconds: float
+    peak_disk: int
+    disk: int
+    peak_memory: int
+    memory: int
+    settled_s: float
+
+    def row(self) -> str:
+        figures = (self.peak_disk, self.disk, self.peak_memory, self.memory)
+        sizes = "".join(f"{figure / MIB:>12.1f}" for figure in figures)
+        return f"{self.what:<34}{self.seconds:>9.1f}{sizes}{self.settled_s:>10.1f}"
+
+
+HEAD = f"{'':<34}{'seconds':>9}{'disk, MiB':>12}{'settled':>12}{'memory, MiB':>12}{'settled':>12}{'after, s':>10}"
+
+
+class Growth:
+    """The parts, on one node."""
+
+    def __init__(self, node: OneNode, look_all_s: float, stay: int, overwrites: int, files_: int) -> None:
+        self._node = node
+        self._look_all_s = look_all_s
+        self._stay, self._overwrites, self._files = stay, overwrites, files_
+        self.measures: list[Measure] = []
+
+    def run(self) -> bool:
+        """Whether disk and memory came back within the factor after each part."""
+        print(HEAD)
+        self._part(f"{self._stay:,} files that stay", self._build)
+        self._part(f"{self._overwrites:,} overwrites of one file", self._overwrite)
+        self._part(f"{self._files:,} files made and deleted", self._come_and_go)
+        first, *others = self.measures
+        return all(m.disk <= FACTOR * first.disk and m.memory <= FACTOR * first.memory for m in others)
+
+    def _part(self, what: str, work: object) -> None:
+        began = time.monotonic()
+        assert callable(work)
+        work()
+        took = time.monotonic() - began
+        peak = disk(self._node.directory), resident()
+        settled = self._settle()
+        measure = Measure(what, took, peak[0], disk(self._node.directory), peak[1], resident(), settled)
+        self.measures.append(measure)
+        print(measure.row(), flush=True)
+
+    def _settle(self) -> float:
+        """Wait until trimming and compaction have nothing left to do: nothing changes while all is looked at twice."""
+        began = changed = time.monotonic()
+        before = self._state()
+        while time.monotonic() - changed < 2 * self._look_all_s + 3:
+            time.sleep(0.5)
+            if (now := self._state()) != before:
+                before, changed = now, time.monotonic()
+        gc.collect()
+        return changed - began
+
+    def _state(self) -> tuple[int, int, int]:
+        store = self._node.holder().replica.store
+        return disk(self._node.directory), self._node.compaction.compacted, store.floor.seq
+
+    # --- the parts --------------------------------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        parent = self._make_directory("stays")
+        for first in range(0, self._stay, IN_RECORD):
+            self._create(parent, first, min(IN_RECORD, self._stay - first))
+
+    def _overwrite(self) -> None:
+        contents = [bytes([n]) * 500 for n in range(10)]
+        for number in range(self._overwrites):
+            read = io.BytesIO(contents[number % 10]).read
+            holder = self._node.holder()
+            self._node.run(
+                files.put(holder, ("overwritten",), read, 500, None, lambda entry: None, Caller(), lambda: None)
+            )
+
+    def _come_and_go(self) -> None:
+        """A thousand are there at a time; the trash is emptied behind them."""
+        parent = self._make_directory("comes-and-goes")
+        for first in range(0, self._files, 10 * IN_RECORD):
+            for part in range(first, min(first + 10 * IN_RECORD, self._files), IN_RECORD):
+                self._create(parent, part, IN_RECORD)
+            for entries in self._members(parent):
+                self._commit(lambda edits, entries=entries: [edits.trash(entry) for entry in entries])
+            for entries in self._members("trash"):
+                self._purge(entries)
+
+    def _make_directory(self, name: str) -> str:
+        made: list[str] = []
+        self._commit(lambda edits: made.append(edits.create(ROOT, name, DIRECTORY, 1)))
+        return made[0]
+
+    def _create(self, parent: str, first: int, count: int) -> None:
+        def build(edits: Edits) -> None:
+            for number in range(first, first + count):
+                chunk = ChunkRef(f"{number:064x}", 1000, (NODE,))
+                inode = edits.create(parent, f"file number {number}.txt", FILE, number)
+                edits.write(inode, Manifest(1000, number, f"{number:032x}", 4 * MIB, (chunk,)), None)
+
+        self._commit(build)
+
+    def _members(self, parent: str) -> Iterator[list[Entry]]:
+        with self._view() as view:
+            entries = view.children(parent)
+        for first in range(0, len(entries), IN_RECORD):
+            yield entries[first : first + IN_RECORD]
+
+    def _purge(self, entries: list[Entry]) -> None:
+        with self._view() as view:
+            manifests = {entry.inode: view.manifest(entry.inode) for entry in entries}
+
+        def build(edits: Edits) -> None:
+            for entry in entries:
+                edits.delete(keys.NAME, entry.inode, entry.version)
+                held = manifests[entry.inode]
+                if held is not None:
+                    edits.delete(keys.MANIFEST, entry.inode, held[0])
+
+        self._commit(build)
+
+    def _view(self) -> AbstractContextManager[IndexView]:
+        return self._node.holder().replica.store.view()
+
+    def _commit(self, build: object) -> None:
+        self._node.run(self._node.holder().commit(build, ""))  # type: ignore[arg-type]
+
+
+def disk(directory: Path) -> int:
+    """Bytes that the files take."""
+    return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
+
+
+def resident() -> int:
+    """This process's resident memory, in bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    raise OSError("no VmRSS")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.growth", description=__doc__)
+    parser.add_argument("--stay", type=int, default=100_000)
+    parser.add_argument("--overwrites", type=int, default=100_000)
+    parser.add_argument("--files", type=int, default=1_000_000)
+    parser.add_argument("--dir", type=Path, help="where to work; a folder in memory, for one, makes it quicker")
+    wanted = parser.parse_args(arguments)
+    memory.tune()
+    directory = Path(tempfile.mkdtemp(prefix="davfs-growth-", dir=wanted.dir))
+    try:
+        with OneNode(directory, LOOK_ALL_S) as node:
+            small = Growth(node, LOOK_ALL_S, wanted.stay, wanted.overwrites, wanted.files).run()
+        return 0 if small else 1
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
