@@ -133,9 +133,11 @@ class Compaction:
                 began = self._site.clock.now()
                 done += yield from loan.holder.compact(names)
                 yield from self._rest(began)
-        finally:
-            self.compacted += done
+        except DavfsError:
             yield from loan.end()
+            raise
+        yield from loan.end()
+        self.compacted += done
         log.info("volume %s: %d of %d documents lost their history", replica.volume, done, len(heavy))
         return done
 
