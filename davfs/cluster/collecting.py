@@ -62,6 +62,11 @@ class Collecting:
                 kept.append(-1)
         return Reply({"kept": kept})
 
+    def held(self, peer: str, args: Mapping[str, Any], blob: bytes) -> Protocol_[Reply]:
+        """Whether each chunk is here and not set aside. Nothing is verified or promised."""
+        yield from ()
+        return Reply({"held": [self._site.chunks.has(args["volume"], str(digest)) for digest in args["digests"]]})
+
     # --- the collector's questions and orders -----------------------------------------------------------------------
 
     def begin(self, peer: str, args: Mapping[str, Any], blob: bytes) -> Protocol_[Reply]:

@@ -8,13 +8,15 @@ unless told otherwise, it verifies each against its digest, so that rot is found
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from davfs.cluster.chunk_read import fetch_missing, read_chunk
 from davfs.cluster.manifests import chunk_page
 from davfs.cluster.replicas import Replicas
 from davfs.cluster.site import Site
-from davfs.core.effects import Call, Protocol_, Sleep
+from davfs.core.effects import Call, Gather, Outcomes, Protocol_, Reply, Sleep
 from davfs.core.errors import ChunkMissing, CorruptData, DavfsError
 from davfs.core.model import MIB, ChunkRef
 from davfs.core.ports import ReplicaStore
@@ -26,13 +28,39 @@ LOOK_S = 0.0005
 """What looking at one copy is reckoned to take, beside its bytes."""
 
 
+COUNTED_AT_ONCE = 2000
+EXAMPLES = 20
+
+
 @dataclass(slots=True)
 class Findings:
-    """What one pass over one volume found: copies looked at, missing or wrong ones, those that were repaired."""
+    """What one pass over one volume found: copies looked at, missing or wrong ones, those that were repaired.
+
+    By the first of the volume's replicas that is up, for all: ``short``, chunks that fewer than W of their nodes say they
+    have (those that do not answer do not count), with some ``examples``.
+    """
 
     copies: int = 0
     bad: int = 0
     repaired: int = 0
+    short: int = 0
+    examples: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Pass:
+    """A pass over one volume, or how far it has come. ``began_ns`` is for people."""
+
+    volume: str
+    verify: bool
+    began_ns: int
+    found: Findings = field(default_factory=Findings)
+    done: bool = False
+    error: str = ""
+
+    def wire(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
 
 
 class Scrub:
@@ -44,6 +72,7 @@ class Scrub:
         self._interval = interval_s
         self._rate = rate
         self._stopped = False
+        self.passes: dict[str, Pass] = {}  # volume -> its last pass
 
     def stop(self) -> None:
         self._stopped = True
@@ -54,19 +83,29 @@ class Scrub:
         verify = False
         while not self._stopped:
             for replica in self._replicas.all():
-                try:
-                    found = yield from self.volume(replica.volume, replica.store, verify)
-                except DavfsError as error:
-                    log.warning("volume %s: the scrub ended early: %s", replica.volume, error)
-                    continue
-                if found.bad or verify:
-                    log.warning("volume %s: scrub: %s", replica.volume, found)
+                yield from self.go(self.begin(replica.volume, verify), replica.store)
             verify = True
             yield Sleep(self._interval)
 
-    def volume(self, volume: str, store: ReplicaStore, verify: bool) -> Protocol_[Findings]:
+    def begin(self, volume: str, verify: bool) -> Pass:
+        """A pass that ``go`` makes."""
+        self.passes[volume] = made = Pass(volume, verify, self._site.clock.wall_ns())
+        return made
+
+    def go(self, made: Pass, store: ReplicaStore) -> Protocol_[None]:
+        """Make a pass; its errors stand in it."""
+        try:
+            yield from self.volume(made.volume, store, made.verify, made.found)
+            made.done = True
+        except DavfsError as error:
+            made.error = error.message
+            log.warning("volume %s: the scrub ended early: %s", made.volume, error)
+        if made.found.bad or made.found.short or made.verify:
+            log.warning("volume %s: scrub: %s", made.volume, made.found)
+
+    def volume(self, volume: str, store: ReplicaStore, verify: bool, found: Findings | None = None) -> Protocol_[Findings]:
         """One pass over one volume."""
-        found = Findings()
+        found = Findings() if found is None else found
         after: str | None = ""
         while after is not None and not self._stopped:
             with store.view() as view:
@@ -80,15 +119,52 @@ class Scrub:
                 if budget > 0.1:
                     yield Sleep(budget)
                     budget = 0.0
+            if self._leads(volume):
+                wanted = list({chunk.digest: chunk for chunk in chunks}.values())
+                for start in range(0, len(wanted), COUNTED_AT_ONCE):
+                    yield from self._count(volume, wanted[start : start + COUNTED_AT_ONCE], found)
         return found
 
+    def _leads(self, volume: str) -> bool:
+        """Whether this node looks after what no replica looks after by itself."""
+        state = self._site.state.volumes.get(volume)
+        if state is None:
+            return False
+        return self._site.node == next((node for node in state.replicas if self._site.up(node)), "")
+
     def _nodes_of(self, volume: str, chunk: ChunkRef) -> list[str]:
-        """The nodes whose copy this node looks at: itself, and for its first replica those that keep none."""
+        """The nodes whose copy this node looks at: itself, and for its first replica that is up those that keep none."""
         state = self._site.state.volumes.get(volume)
         if state is None:
             return []
-        first = state.replicas[0] == self._site.node
-        return [n for n in chunk.nodes if n == self._site.node or (first and n not in state.replicas and self._site.up(n))]
+        leads = self._leads(volume)
+        return [n for n in chunk.nodes if n == self._site.node or (leads and n not in state.replicas and self._site.up(n))]
+
+    def _count(self, volume: str, wanted: Sequence[ChunkRef], found: Findings) -> Protocol_[None]:
+        """Find the chunks that fewer than W of their nodes have, as far as they answer (invariant 4)."""
+        asked: dict[str, list[str]] = {}
+        for chunk in wanted:
+            for node in chunk.nodes:
+                if node in self._site.state.nodes:
+                    asked.setdefault(node, []).append(chunk.digest)
+        calls = [
+            Call(node, "chunk.held", {"volume": volume, "digests": digests}, timeout=self._site.timing.transfer)
+            for node, digests in asked.items()
+        ]
+        outcomes: Outcomes = yield Gather(calls)
+        copies: dict[str, list[str]] = {chunk.digest: [] for chunk in wanted}
+        for node, outcome in outcomes.items():
+            if isinstance(outcome, Reply):
+                for digest, there in zip(asked[node], outcome.value["held"], strict=True):
+                    if there:
+                        copies[digest].append(node)
+        quorum = self._site.state.volume(volume).policy.write_quorum
+        for chunk in wanted:
+            held = copies[chunk.digest]
+            if len(held) < quorum:
+                found.short += 1
+                if len(found.examples) < EXAMPLES:
+                    found.examples.append(f"{chunk.digest}: on {', '.join(held) or 'no node'} of {', '.join(chunk.nodes)}")
 
     def _copy(self, volume: str, chunk: ChunkRef, node: str, verify: bool, found: Findings) -> Protocol_[None]:
         try:

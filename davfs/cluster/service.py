@@ -19,7 +19,7 @@ from davfs.cluster.snapshots import catch_up, offer, piece
 from davfs.core import grants
 from davfs.core.chunking import digest_of
 from davfs.core.effects import Protocol_, Reply, Wait
-from davfs.core.errors import CorruptData, InvalidInput, StaleEpoch, Unavailable
+from davfs.core.errors import ChunkMissing, CorruptData, InvalidInput, StaleEpoch, Unavailable
 from davfs.core.model import Epoch, position
 
 Handler: TypeAlias = Callable[[str, Mapping[str, Any], bytes], Protocol_[Reply]]
@@ -43,6 +43,7 @@ class Service:
             "chunk.put": self._checked(self._chunk_put),
             "chunk.get": self._checked(self._chunk_get),
             "chunk.check": self._checked(self._chunk_check),
+            "chunk.held": self._checked(self.collecting.held),
             "chunk.keep": self._checked(self.collecting.keep),
             "chunk.collect_begin": self._checked(self.collecting.begin),
             "chunk.collect_page": self._checked(self.collecting.page),
@@ -129,8 +130,11 @@ class Service:
         return Reply({}, self._site.chunks.get(args["volume"], args["digest"]))
 
     def _chunk_check(self, peer: str, args: Mapping[str, Any], blob: bytes) -> Protocol_[Reply]:
-        """The same as ``chunk.get`` without the bytes: verified here, the digest says what is right."""
+        """The same as ``chunk.get`` without the bytes: verified here, the digest says what is right. A copy that the
+        collector has set aside is none: whoever asks believes that it is named, and brings it back."""
         reply = yield from self._chunk_get(peer, args, blob)
+        if not self._site.chunks.has(args["volume"], args["digest"]):
+            raise ChunkMissing(f"chunk {args['digest']} was set aside here")
         return Reply({"size": len(reply.blob)})
 
     def _check_program(self, peer: str, args: Mapping[str, Any]) -> Protocol_[None]:

@@ -53,6 +53,7 @@ from davfs.node.past import Past
 from davfs.node.programs import VOLUME_METHODS, Programs
 from davfs.node.renewal import Ended, Renewal, load_own, renew_by_hand
 from davfs.node.replica_admin import ReplicaAdmin
+from davfs.node.scrub_admin import ScrubAdmin
 from davfs.node.usage_admin import UsageAdmin
 from davfs.node.voters import Voters
 from davfs.rpc.admission import has_authority
@@ -148,6 +149,8 @@ class Node:
         self.replica_admin = ReplicaAdmin(self.site, self.raft, self.client, self.gateway.followers)
         limits = config.limits
         self.collector, self.collecting = self._make_collector(directory)
+        self.scrub = Scrub(self.site, self.replicas, limits.scrub_hours * 3600.0, limits.scrub_mib_per_s * MIB)
+        self.scrubbing = ScrubAdmin(self.state, self.scrub, self.replicas, self.runtime.start)
         self.voters = Voters(config.name, self.raft, self.state, self.site.request_id)
         handlers = self._handlers()
         self.rpc = RpcServer(
@@ -156,7 +159,6 @@ class Node:
             for_joiners=["node.join", "node.renew"], admit=self.certificates.admit_peer,
         )  # fmt: skip
         self.compaction = Compaction(self.site, self.replicas, self.gateway.maintenance)
-        self.scrub = Scrub(self.site, self.replicas, limits.scrub_hours * 3600.0, limits.scrub_mib_per_s * MIB)
         self.joining = Joining(config, self.client, self.runtime, self.site, self.past, directory.incarnation)
 
     def _make_site(self, directory: DataDirectory) -> Site:
@@ -219,7 +221,7 @@ class Node:
             **self.admission.handlers(), **self.departure.handlers(),
             **self.replica_admin.handlers(), **self.past.handlers(), **self.looks.handlers(),
             **self.certificates.handlers(), **self.renewal.handlers(), **self.imports.handlers(),
-            **self.collecting.handlers(),
+            **self.collecting.handlers(), **self.scrubbing.handlers(),
         }  # fmt: skip
         return {method: of(method) for method in self.service.handlers} | own
 

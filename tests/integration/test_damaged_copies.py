@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -65,3 +67,29 @@ def test_the_holders_own_rotten_copy_is_never_shown_and_repaired(drive: DevClust
         whole = _flip(path)
         assert client.get("file.bin").body == body
         drive.until("the repair", lambda: path.exists() and path.read_bytes() == whole, 20)
+
+
+@pytest.mark.parametrize("volume", ["scrubbed"], indirect=True)
+def test_one_scrub_finds_and_repairs_a_flip_a_truncation_and_a_loss(drive: DevCluster, volume: str) -> None:
+    known = _all_known(drive)
+    bodies = {f"{n}.bin": os.urandom(SIZE) for n in range(6)}
+    with drive.client(1, volume) as client:
+        drive.until("the new volume", lambda: client.put("0.bin", bodies["0.bin"]).ok, 20)
+        assert all(client.put(name, body).ok for name, body in bodies.items())
+    drive.until("all copies", lambda: all(len(_chunk_files(drive, n, known)) == 6 for n in (1, 2, 3)), 20)
+    time.sleep(3)  # who applied the records has looked for its copies by then, and will not again
+    harmed: dict[Path, bytes] = {}
+    for number in (1, 2):  # other chunks on each: one good copy is enough
+        files = sorted(_chunk_files(drive, number, known))[3 * number - 3 : 3 * number]
+        harmed.update({path: path.read_bytes() for path in files})
+        _flip(files[0])
+        os.truncate(files[1], 1000)
+        files[2].unlink()
+    done = drive.command("scrub", "run", volume, "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    passes = {one["node"]: one["found"] for one in json.loads(done.stdout)["passes"]}
+    assert {node: (found["bad"], found["repaired"]) for node, found in passes.items()} == {
+        "node-1": (3, 3), "node-2": (3, 3), "node-3": (0, 0)
+    }  # fmt: skip
+    assert all(path.read_bytes() == whole for path, whole in harmed.items())
+    assert drive.command("scrub", "status").returncode == 0

@@ -66,3 +66,24 @@ def test_a_look_alone_does_not_see_rot() -> None:
     stage = Scrubbed()
     stage.chunks.damage(VOLUME_ID, sorted(stage.digests)[0])
     assert stage.scrub(verify=False).bad == 0
+
+
+def test_a_copy_that_was_wrongly_collected_comes_back() -> None:
+    stage = Scrubbed()
+    gone = sorted(stage.digests)[0]
+    stage.chunks.remove(VOLUME_ID, [gone], 1 << 62)
+    assert not stage.chunks.has(VOLUME_ID, gone)
+    found = stage.scrub(verify=True)
+    assert found.bad == found.repaired >= 1
+    assert stage.chunks.has(VOLUME_ID, gone)
+
+
+def test_too_few_copies_are_reported_while_their_nodes_are_away() -> None:
+    stage = Scrubbed()
+    lost = sorted(stage.digests)[0]
+    stage.cluster.nodes["node-1"].crash()  # node-2 leads now
+    assert stage.scrub(verify=False).short == 0
+    stage.cluster.nodes["node-3"].chunks.lose(VOLUME_ID, lost)
+    found = stage.scrub(verify=False)
+    assert found.short >= 1
+    assert any(lost in example and "on node-2 of" in example for example in found.examples)
