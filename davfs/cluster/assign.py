@@ -19,7 +19,7 @@ from davfs.cluster.site import Site
 from davfs.cluster.snapshots import pull
 from davfs.core.chunking import digest_of
 from davfs.core.cluster_state import VolumeState, value_of
-from davfs.core.effects import Call, Gather, Outcomes, Protocol_, Reply, Submit
+from davfs.core.effects import Call, Gather, Outcomes, Protocol_, Reply, Submit, Wait
 from davfs.core.errors import CorruptData, DavfsError, QuorumLost
 from davfs.core.model import MIB, Epoch, Position, position
 from davfs.core.quorum import is_joint_majority
@@ -114,6 +114,9 @@ def _seal(site: Site, volume_id: str, credentials: Credentials) -> Protocol_[dic
     own = outcomes.get(site.node)
     if isinstance(own, DavfsError):
         raise own
+    if is_joint_majority([n for n, outcome in outcomes.items() if isinstance(outcome, Reply)], table.deciding):
+        # Raft admits the stores of a volume that was just made about now; who asks may hear of that a moment later.
+        yield Wait(site.applied, lambda: is_joint_majority(counted(outcomes), table.deciding), site.timing.call)
     if not is_joint_majority(counted(outcomes), table.deciding):
         reasons = "; ".join(f"{node}: {error}" for node, error in outcomes.items() if isinstance(error, DavfsError))
         raise QuorumLost(f"too few replicas of the volume could be sealed ({reasons or 'no store may vote yet'})")
