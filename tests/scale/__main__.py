@@ -140,7 +140,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--directories", type=int, default=50_000)
     parser.add_argument("--wide", type=int, default=100_000, help="files in one directory, besides --files")
     parser.add_argument("--nodes", type=int, default=3)
-    parser.add_argument("--count", type=int, default=500, help="changes of each kind")
+    parser.add_argument("--count", type=int, default=200, help="changes of each kind, 250 at most")
     parser.add_argument("--dir", type=Path, help="keep what is built here, and use what is there")
     parser.add_argument("--out", type=Path, help="write the table here")
     return parser.parse_args()

@@ -30,7 +30,7 @@ class Changes:
         self._held = held
         self._plan = plan
         self._random = random.Random(seed)
-        self._files = iter(self._random.sample(range(plan.files), min(plan.files, 20_000)))
+        self._gone = iter(self._random.sample(range(plan.files // 2), min(plan.files // 2, 20_000)))
         self._number = 0
         self._top = "all"
 
@@ -50,7 +50,7 @@ class Changes:
         return self._put((*self._directory(), f"new {self._next()}.txt"))
 
     def overwrite(self) -> Step:
-        return self._put(self._file())
+        return self._put(self._here(file_path(self._plan, self._random.randrange(self._plan.files // 2, self._plan.files))))
 
     def rename(self) -> Step:
         source = self._file()
@@ -81,7 +81,8 @@ class Changes:
         return self._here(directory_path(self._random.randrange(1, self._plan.directories)))
 
     def _file(self) -> Path:
-        return self._here(file_path(self._plan, next(self._files)))
+        """One that is then no longer under its name, so each once."""
+        return self._here(file_path(self._plan, next(self._gone)))
 
     def _here(self, path: Path) -> Path:
         return (self._top, *path[1:])
