@@ -176,6 +176,30 @@ class Volume(Protocol):
         ``digests``: checksums that the body must have (ChecksumMismatch), kept with the file."""
         ...
 
+    def put_upload(
+        self, path: Path, read: Reader, length: int | None, *, digests: Digests, condition: Condition, caller: Caller
+    ) -> tuple[Entry, bool]:
+        """Store a part of an upload; ``path`` begins with ``model.HIDDEN``, as do all paths of uploads and their parts."""
+        ...
+
+    def assemble(
+        self, source: Path, target: Path, *, overwrite: bool, total: int | None, digests: Digests, mtime_ns: int | None,
+        condition: Condition, caller: Caller,
+    ) -> tuple[Entry, bool]:
+        """Put the parts of an upload together at ``target``, by one record, in the order of the numbers that their names
+        begin with; (entry, created). ``total``: bytes that there must be. The upload is gone afterwards."""
+        ...
+
+    def give_up(self, path: Path, *, condition: Condition, caller: Caller) -> None:
+        """Remove an upload, or a part of it, for good; NotFound."""
+        ...
+
+    def keep_digests(
+        self, path: Path, algorithms: Sequence[str], *, condition: Condition, caller: Caller
+    ) -> Digests:
+        """Work the checksums of a file out, unless they are known, and keep them with it; all that it then has."""
+        ...
+
     def write_part(
         self, path: Path, place: PartPlace, read: Reader, length: int, *,
         mtime_ns: int | None, condition: Condition, caller: Caller, before_body: Callable[[], None] = lambda: None,

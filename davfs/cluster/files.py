@@ -64,60 +64,71 @@ def put(
     caller: Caller,
     before_body: Callable[[], None],
     digests: Digests = (),
+    chunk_size: int | None = None,
 ) -> Protocol_[tuple[Entry, bool]]:
     """Replace or create a file; (its entry, whether it is new). Nobody sees it before it is whole and safe.
 
-    ``digests``: checksums that the body must have; they are kept with the file.
+    ``digests``: checksums that the body must have; they are kept with the file. ``chunk_size``: if not the policy's.
     """
     holder.check_lease()
     require_space(holder, length or 0)
+    chunk_size = chunk_size or holder.state().policy.chunk_size
 
     def check(view: IndexView) -> tuple[Entry | None, Entry]:
-        existing = tree.resolve(view, path)
-        condition(existing)
-        if existing is not None and existing.is_directory:
-            raise AlreadyExists(f"/{'/'.join(path)} is a collection; PUT makes files")
-        parent = tree.require_parent(view, path)
-        tree.require_unlocked(holder.locks(), caller, path, membership=existing is None, members=False)
-        return existing, parent
+        return look(holder, view, path, condition, caller)
 
     with holder.replica.store.view() as view:
         done = view.reply(caller.request_id) if caller.request_id else None
         if done is not None:
-            return _answer(done[0])
+            return answer(done[0])
         check(view)
     holder.require_majority()
     before_body()
     hashing = Hashing(name for name, _ in digests) if digests else None
-    written = yield from store(holder, read, length, hashing)
+    written = yield from store(holder, read, length, hashing, chunk_size)
     if hashing is not None:
         hashing.require(digests)
+        digests = hashing.digests()
 
     ticket = yield from holder.gates.enter([path], holder.site.timing.gate)
     try:
-        return (yield from _publish(holder, path, written, mtime_ns, digests, caller, check))
+        return (yield from publish(holder, path, written, chunk_size, mtime_ns, digests, caller, check))
     finally:
         holder.gates.leave(ticket)
         written.end()
 
 
-def _answer(reply: list[Any]) -> tuple[Entry, bool]:
+def look(
+    holder: Holder, view: IndexView, path: Path, condition: Condition, caller: Caller
+) -> tuple[Entry | None, Entry]:
+    """(the file that is at a path, its collection), if one may be written there."""
+    existing = tree.resolve(view, path)
+    condition(existing)
+    if existing is not None and existing.is_directory:
+        raise AlreadyExists(f"/{'/'.join(path)} is a collection; PUT makes files")
+    parent = tree.require_parent(view, path)
+    tree.require_unlocked(holder.locks(), caller, path, membership=existing is None, members=False)
+    return existing, parent
+
+
+def answer(reply: list[Any]) -> tuple[Entry, bool]:
     """What a PUT is answered, out of its record: when it is sent again, the path may hold something else or nothing."""
     created, entry = reply
     return Entry(*entry), bool(created)
 
 
-def _publish(
+def publish(
     holder: Holder,
     path: Path,
     written: Written,
+    chunk_size: int,
     mtime_ns: int | None,
     digests: Digests,
     caller: Caller,
     check: Callable[[IndexView], tuple[Entry | None, Entry]],
 ) -> Protocol_[tuple[Entry, bool]]:
+    """Show chunks that are stored as a file at ``path``, by one record; for whoever is inside the gate of the path."""
     yield from written.renew()
-    chunk_size = holder.state().policy.chunk_size
     now = holder.site.clock.wall_ns()
     manifest = yield from manifest_of(holder, written.chunks, chunk_size, now if mtime_ns is None else mtime_ns)
     manifest = replace(manifest, digests=digests)
@@ -139,7 +150,7 @@ def _publish(
 
         return build
 
-    return _answer((yield from change_gated(holder, caller, prepare, written.attachments)))
+    return answer((yield from change_gated(holder, caller, prepare, written.attachments)))
 
 
 def manifest_of(holder: Holder, chunks: tuple[ChunkRef, ...], chunk_size: int, mtime_ns: int) -> Protocol_[Manifest]:
@@ -150,7 +161,9 @@ def manifest_of(holder: Holder, chunks: tuple[ChunkRef, ...], chunk_size: int, m
     return manifest
 
 
-def store(holder: Holder, read: Reader, length: int | None, hashing: Hashing | None) -> Protocol_[Written]:
+def store(
+    holder: Holder, read: Reader, length: int | None, hashing: Hashing | None, chunk_size: int
+) -> Protocol_[Written]:
     """Take the body in, chunk by chunk, in a bounded window; run it through ``hashing`` on the way."""
     policy = holder.state().policy
     seed = holder.site.random.token(8).hex()
@@ -162,11 +175,11 @@ def store(holder: Holder, read: Reader, length: int | None, hashing: Hashing | N
             hashing.update(block)
         return block
 
-    data = fill(reading, policy.chunk_size)
+    data = fill(reading, chunk_size)
     if not data:
         _check_length(0, length)
         return Written(())
-    if len(data) <= SMALL_BYTES and len(data) < policy.chunk_size:  # a full chunk may have others behind it
+    if len(data) <= SMALL_BYTES and len(data) < chunk_size:  # a full chunk may have others behind it
         nodes, _ = targets(holder.site, policy, holder.credentials.volume, seed, 0)
         if set(nodes) == set(holder.state().replicas):
             _check_length(len(data), length)
@@ -178,7 +191,7 @@ def store(holder: Holder, read: Reader, length: int | None, hashing: Hashing | N
         holder.check_lease()
         total += len(data)
         yield from upload.write(data)
-        data = fill(reading, policy.chunk_size) if len(data) == policy.chunk_size else b""
+        data = fill(reading, chunk_size) if len(data) == chunk_size else b""
     _check_length(total, length)
     return Written((yield from upload.finish()), upload=upload)
 

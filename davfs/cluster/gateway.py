@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from davfs.cluster import uploads
 from davfs.cluster.api import Forward
 from davfs.cluster.holder import Holder
 from davfs.cluster.holdings import Holdings
@@ -81,6 +82,10 @@ class Gateway:
     def keep_tokens(self) -> Protocol_[None]:
         """The background task that keeps what is held (``Holdings.keep``)."""
         return self._holdings.keep()
+
+    def expire_uploads(self) -> Protocol_[None]:
+        """The background task that removes uploads which nobody goes on with."""
+        return uploads.keep_expiring(self._holdings.serving, lambda: self._holdings.stopped)
 
     def stop(self) -> None:
         """Free every volume: the next holder then waits for nothing."""

@@ -67,6 +67,14 @@ class Holdings:
         """The same, as holders."""
         return list(self._holders.values())
 
+    @property
+    def stopped(self) -> bool:
+        return self._stopped
+
+    def serving(self) -> list[Holder]:
+        """The holders of the volumes that this node serves right now."""
+        return [holder for holder in self._holders.values() if holder.leased]
+
     def holder(self, volume_id: str) -> Holder | None:
         """The holder of a volume that this node serves, if it does."""
         return self._holders.get(volume_id)

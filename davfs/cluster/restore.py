@@ -95,7 +95,8 @@ def _content(holder: Holder, item: Item) -> Protocol_[tuple[Written, Manifest | 
     written = Written(item.chunks)
     if not item.chunks:
         hashing = Hashing(name for name, _ in item.digests) if item.digests else None
-        written = yield from store(holder, io.BytesIO(item.data).read, len(item.data), hashing)
+        chunk_size = holder.state().policy.chunk_size
+        written = yield from store(holder, io.BytesIO(item.data).read, len(item.data), hashing, chunk_size)
         if hashing is not None:
             hashing.require(item.digests)
     manifest = yield from manifest_of(holder, written.chunks, holder.state().policy.chunk_size, item.mtime_ns)

@@ -7,13 +7,15 @@ from collections.abc import Collection
 from davfs.cluster.api import Caller
 from davfs.core import locks
 from davfs.core.errors import NotACollection, NotFound, ParentMissing
-from davfs.core.model import ROOT, DavLock, Entry, Path
+from davfs.core.model import HIDDEN, ROOT, UPLOADS, DavLock, Entry, Path
 from davfs.core.ports import IndexView
 
 
 def resolve(view: IndexView, path: Path) -> Entry | None:
     """The entry at a path, or None."""
     entry = view.entry(ROOT)
+    if path[:1] == (HIDDEN,):
+        entry, path = view.entry(UPLOADS), path[1:]
     for name in path:
         if entry is None or not entry.is_directory:
             return None

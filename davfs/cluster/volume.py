@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from itertools import islice
 
-from davfs.cluster import changelog, changes, copying, dav_locks, entering, files, partial, tree
+from davfs.cluster import changelog, changes, copying, dav_locks, entering, files, partial, rehash, tree, uploads
 from davfs.cluster.api import Caller, ChangePage, Condition, LockRequest, PartPlace, Reader
 from davfs.cluster.holder import Holder
 from davfs.cluster.sessions import Visit
@@ -144,6 +144,37 @@ class HeldVolume:
         return self._runtime.run(
             files.put(self._holder, path, read, length, mtime_ns, condition, caller, before_body, digests)
         )
+
+    def put_upload(
+        self, path: Path, read: Reader, length: int | None, *, digests: Digests, condition: Condition, caller: Caller
+    ) -> tuple[Entry, bool]:
+        return self._runtime.run(uploads.put_part(self._holder, path, read, length, digests, condition, caller))
+
+    def assemble(
+        self,
+        source: Path,
+        target: Path,
+        *,
+        overwrite: bool,
+        total: int | None,
+        digests: Digests,
+        mtime_ns: int | None,
+        condition: Condition,
+        caller: Caller,
+    ) -> tuple[Entry, bool]:
+        return self._runtime.run(
+            uploads.assemble(
+                self._holder, source, target, overwrite, total, digests, mtime_ns, condition, caller
+            )
+        )
+
+    def give_up(self, path: Path, *, condition: Condition, caller: Caller) -> None:
+        self._runtime.run(uploads.remove(self._holder, path, condition))
+
+    def keep_digests(
+        self, path: Path, algorithms: Sequence[str], *, condition: Condition, caller: Caller
+    ) -> Digests:
+        return self._runtime.run(rehash.keep_digests(self._holder, path, algorithms, condition, caller))
 
     def write_part(
         self,

@@ -34,6 +34,18 @@ def spans(start: int, stop: int, chunk_size: int) -> Iterator[Span]:
         start += end - offset
 
 
+def even_chunk_size(length: int, largest: int, smallest: int) -> int:
+    """A chunk size from ``smallest`` to ``largest`` that divides ``length`` without a rest, else ``largest``.
+
+    Parts of equal length that are cut like this are the chunks of the whole when they are put one behind the other.
+    """
+    fewest = max(1, -(-length // largest))
+    for count in range(fewest, 4 * fewest + 1):
+        if length and length % count == 0 and length // count >= smallest:
+            return length // count
+    return largest
+
+
 def etag_of(chunk_size: int, chunks: Iterable[ChunkRef]) -> str:
     """An opaque strong etag that changes exactly when the content does: the digest of the chunk list.
 

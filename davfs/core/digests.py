@@ -13,7 +13,8 @@ from typing import Protocol, TypeAlias
 from davfs.core.errors import ChecksumMismatch
 
 Digests: TypeAlias = tuple[tuple[str, str], ...]
-"""(algorithm, hex) of one content, sorted by algorithm, each algorithm once."""
+"""(algorithm, hex) of one content, sorted by algorithm, each algorithm once. Where a client announces them, "" in place of
+the hex means that this one is to be worked out and kept."""
 
 
 class Hasher(Protocol):
@@ -63,7 +64,7 @@ class Hashing:
         return tuple((name, hasher.hexdigest()) for name, hasher in self._hashers.items())
 
     def require(self, announced: Digests) -> None:
-        """:class:`ChecksumMismatch` unless the content has the digests that were announced for it."""
-        for wanted, (name, value) in zip(announced, self.digests(), strict=True):
-            if wanted != (name, value):
-                raise ChecksumMismatch(f"the body has the {name} {value}, and {wanted[1]} was announced; nothing was changed")
+        """:class:`ChecksumMismatch` unless the content has the digests that were announced for it ("": any will do)."""
+        for (name, wanted), (_, value) in zip(announced, self.digests(), strict=True):
+            if wanted not in ("", value):
+                raise ChecksumMismatch(f"the body has the {name} {value}, and {wanted} was announced; nothing was changed")

@@ -17,6 +17,9 @@ TRASH = "trash"
 UPLOADS = "uploads"
 """Above the parts of uploads that are still to be put together."""
 
+HIDDEN = "/uploads"
+"""The first name of paths below the hidden collection of uploads. No client can ask for it: names have no slash."""
+
 ROOTS = (ROOT, TRASH, UPLOADS)
 """What entries hang below at last. Only what is below the first is shown."""
 

@@ -13,6 +13,7 @@ from davfs.core.errors import InvalidInput
 from davfs.core.model import MAX_NAME, MAX_PATH, Path
 
 MAX_VOLUME_NAME = 64
+RESERVED = "remote.php"
 _VOLUME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 _REFUSED = frozenset(chr(c) for c in range(32)) | {"\x7f", "/", "\ufffe", "\uffff"}
 
@@ -55,4 +56,6 @@ def check_volume_name(name: str) -> str:
             f"{name!r} is not a name for a volume: 1 to {MAX_VOLUME_NAME} letters, digits, '-', '_' or '.' of ASCII, "
             "not beginning with a dot"
         )
+    if name == RESERVED:
+        raise InvalidInput(f"{name!r} is where Nextcloud's clients look for files; give the volume another name")
     return name

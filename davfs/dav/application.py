@@ -17,7 +17,7 @@ from typing import Any
 from davfs.cluster.api import Drive, Volume
 from davfs.core.accounts import ADMIN, Accounts
 from davfs.core.errors import DavfsError, Forbidden, InvalidInput, VolumeNotFound
-from davfs.dav import copy_move, errors, get, lock
+from davfs.dav import copy_move, errors, get, lock, uploads
 from davfs.dav.access import Access
 from davfs.dav.authenticator import Authenticator, Unauthorized
 from davfs.dav.body import RequestBody
@@ -141,7 +141,7 @@ class DavApplication:
             return options(request)
         if target.volume is None or target.volume == ASSETS:
             return self._outside(request, target)
-        handler = self._handlers.get(request.method)
+        handler = uploads.serve if uploads.is_upload(target.path) else self._handlers.get(request.method)
         if handler is None:
             raise Refused(405, f"{request.method} is not understood here")
         try:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from wsgidav.dav_error import DAVError
@@ -17,11 +18,11 @@ from wsgidav.wsgidav_app import WsgiDAVApp
 
 from davfs.cluster.api import Volume
 from davfs.core.errors import DavfsError, NotFound
-from davfs.dav import conditions, xml
+from davfs.dav import conditions, raw_xml, xml
 from davfs.dav.access import Access
 from davfs.dav.errors import Refused
 from davfs.dav.proppatch import normalize
-from davfs.dav.provider import REQUEST, VOLUME, DriveProvider
+from davfs.dav.provider import REQUEST, TEXTS, VOLUME, DriveProvider
 from davfs.dav.request import Request, Response
 
 ASSETS = ":dir_browser"  # first name of the addresses of WsgiDAV's own files; no volume can be called so
@@ -50,24 +51,27 @@ class WsgiDav:
     def browse(self, request: Request, volume: Volume | None = None) -> Response:
         """A page that lists a collection, or a file that such pages use."""
         response = self._call(request, volume, b"")
-        return _below(request.prefix, response) if request.prefix else response
+        return _below(request.base, response) if request.base else response
 
     def proppatch(self, request: Request, volume: Volume) -> Response:
         """PROPPATCH, as one change of the volume."""
-        body = normalize(request.body.read_all(xml.MAX_BODY))
+        sent = request.body.read_all(xml.MAX_BODY)
+        body = normalize(sent)
         path = request.target.path
         if volume.lookup(path) is None:
             conditions.of(request, volume, path)(None)
             raise NotFound(f"there is nothing at {request.href}")
-        return self._call(request, volume, body)
+        return self._call(request, volume, body, raw_xml.properties(sent))
 
-    def _call(self, request: Request, volume: Volume | None, body: bytes) -> Response:
+    def _call(
+        self, request: Request, volume: Volume | None, body: bytes, texts: Mapping[str, str] = MappingProxyType({})
+    ) -> Response:
         begun: list[tuple[str, list[tuple[str, str]]]] = []
 
         def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> None:
             begun.append((status, headers))
 
-        blocks = iter(self._app(_environ(request, volume, body), start_response))
+        blocks = iter(self._app(_environ(request, volume, body) | {TEXTS: texts}, start_response))
         try:
             first = next(blocks, b"")
         except DAVError as error:

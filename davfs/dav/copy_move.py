@@ -8,6 +8,7 @@ from davfs.core.model import Path
 from davfs.dav import conditions
 from davfs.dav.request import Request, Response
 from davfs.dav.target import OtherServer
+from davfs.dav.uploads import is_upload
 
 
 def copy(request: Request, volume: Volume) -> Response:
@@ -59,6 +60,8 @@ def _paths(request: Request) -> tuple[Path, Path]:
         raise OtherServer(f"{request.method} works within one volume; copy with GET and PUT instead")
     if not target.path:
         raise Forbidden("the volume itself cannot be overwritten")
+    if is_upload(target.path):
+        raise Forbidden("nothing is moved or copied into an upload; parts are PUT")
     return source.path, target.path
 
 

@@ -107,5 +107,5 @@ def _token(request_id: str) -> str:
 
 
 def _answer(request: Request, granted: DavLock, status: int, headers: Headers) -> Response:
-    text = lock_answer(granted, request.target.volume or "", request.prefix)
+    text = lock_answer(granted, request.target.volume or "", request.base)
     return Response.of(status, xml.CONTENT_TYPE, text, headers)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from davfs.cluster.api import PartPlace, Volume
+from davfs.core.digests import HEX_LENGTH
 from davfs.core.errors import Forbidden, InvalidInput
 from davfs.dav import checksums, conditions
 from davfs.dav.errors import Refused
@@ -21,6 +22,9 @@ _CONTENT_RANGE = re.compile(r"bytes\s+(\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 
 def patch(request: Request, volume: Volume) -> Response:
     """Write the body where X-Update-Range says: ``bytes=3-6``, ``bytes=3-``, ``bytes=-4`` (from the end) or ``append``."""
+    algorithm = request.header("X-Recalculate-Hash")
+    if algorithm is not None:
+        return _recalculate(request, volume, algorithm)
     content_type = str(request.environ.get("CONTENT_TYPE") or "").partition(";")[0].strip().lower()
     if content_type != UPDATE_TYPE:
         raise Refused(415, f"PATCH takes a body of type {UPDATE_TYPE}")
@@ -68,6 +72,18 @@ def _write(request: Request, volume: Volume, place: PartPlace, length: int) -> R
             caller=request.caller(),
         )
     return Response.empty(204, [*conditions.validators(entry), *request.mtime_headers()])
+
+
+def _recalculate(request: Request, volume: Volume, algorithm: str) -> Response:
+    """Nextcloud's way to have a file's checksum worked out by the server; rclone asks when a file has none."""
+    name = algorithm.strip().upper()
+    if name not in HEX_LENGTH:
+        raise InvalidInput(f"X-Recalculate-Hash is one of {', '.join(HEX_LENGTH).lower()}")
+    path = request.target.path
+    condition = conditions.of(request, volume, path)
+    with conditions.before_not_found(condition):
+        digests = dict(volume.keep_digests(path, [name], condition=condition, caller=request.caller()))
+    return Response.empty(204, [("OC-Checksum", checksums.header_value(((name, digests[name]),)))])
 
 
 def _length(request: Request) -> int:

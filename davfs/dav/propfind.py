@@ -77,7 +77,7 @@ def _responses(request: Request, volume: Volume, entry: Entry, wanted: Wanted, *
     digests = volume.digests(entry) if wanted.digests else ()
     token = volume.sync_token() if wanted.sync_token and entry.is_directory else ""
     dead = volume.properties(entry) if wanted.dead else {}
-    yield wanted.response(Subject(entry, own, shown, dead, locks, name, quota, digests, token, request.prefix))
+    yield wanted.response(Subject(entry, own, shown, dead, locks, name, quota, digests, token, request.base))
     if not members:
         return
     entries = volume.members(path)
@@ -96,7 +96,7 @@ def _responses(request: Request, volume: Volume, entry: Entry, wanted: Wanted, *
             quota if member.is_directory else None,
             checksums.get(member.inode, ()),
             token if member.is_directory else "",
-            request.prefix,
+            request.base,
         )
         yield wanted.response(subject)
 

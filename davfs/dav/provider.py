@@ -28,6 +28,7 @@ from davfs.dav.proppatch import Staged
 STAGED = "davfs.staged"
 REQUEST = "davfs.request"
 VOLUME = "davfs.volume"
+TEXTS = "davfs.texts"
 
 _WIN32 = "{urn:schemas-microsoft-com:}"
 # {DAV:}lastmodified is what rclone and ownCloud's clients set, in seconds since 1970.
@@ -84,7 +85,7 @@ class _Shown:
 
     def get_href(self) -> str:
         href: str = super().get_href()  # type: ignore[misc]  # of WsgiDAV's class beside this one
-        return str(self.environ[REQUEST].prefix) + href
+        return str(self.environ[REQUEST].base) + href
 
 
 class _Shared(_Shown):
@@ -125,7 +126,8 @@ class _Shared(_Shown):
                 staged.remove(name)
             else:
                 value.tail = None
-                staged.set(name, etree.tostring(value, encoding="unicode"))
+                text = self.environ[TEXTS].get(name)  # as the client wrote it, where that could be told
+                staged.set(name, text or etree.tostring(value, encoding="unicode"))
 
 
     def _compare_checksums(self, value: Any) -> None:

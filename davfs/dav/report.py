@@ -92,6 +92,6 @@ def _responses(request: Request, volume: Volume, page: ChangePage, wanted: Wante
                 volume.quota() if wanted.quota and entry.is_directory else None,
                 volume.digests(entry) if wanted.digests else (),
                 page.token if entry.is_directory else "",
-                request.prefix,
+                request.base,
             )
         )

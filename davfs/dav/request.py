@@ -12,7 +12,7 @@ from typing import Any
 
 from davfs.cluster.api import Caller
 from davfs.core.errors import InvalidInput
-from davfs.core.model import Path
+from davfs.core.model import HIDDEN, Path
 from davfs.core.sessions import SessionKey, agent_of
 from davfs.dav.body import RequestBody
 from davfs.dav.dates import parse_seconds
@@ -73,13 +73,19 @@ class Request:
         return value
 
     @property
+    def base(self) -> str:
+        """What stands before the drive's own paths in the hrefs of the answer: as the request's own address has it."""
+        return self.prefix + self.target.alias
+
+    @property
     def href(self) -> str:
         """The request's own resource as an href, as it was asked for."""
-        return href(self.target.volume, self.target.path, self.target.slash, self.prefix)
+        path = self.target.path
+        return href(self.target.volume, path[1:] if path[:1] == (HIDDEN,) else path, self.target.slash, self.base)
 
     def href_of(self, path: Path, collection: bool) -> str:
         """Another resource of the same volume as an href."""
-        return href(self.target.volume, path, collection, self.prefix)
+        return href(self.target.volume, path, collection, self.base)
 
     @property
     def if_header(self) -> IfHeader | None:

@@ -36,8 +36,8 @@ class RootHandler:
         raise Forbidden("the list of volumes is changed with 'davfs volume create' and 'delete', not over WebDAV")
 
     def _responses(self, request: Request, wanted: Wanted, depth: str) -> Iterator[str]:
-        yield wanted.response(Subject(self._entry, href(None, (), True, request.prefix), ""))
+        yield wanted.response(Subject(self._entry, href(None, (), True, request.base), ""))
         if depth == "1":
             for volume in self._access.volumes(request):
-                own = href(volume.name, (), True, request.prefix)
+                own = href(volume.name, (), True, request.base)
                 yield wanted.response(Subject(self._entry, own, volume.name))

@@ -10,10 +10,16 @@ from typing import NamedTuple
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from davfs.core.errors import DavfsError, InvalidInput
-from davfs.core.model import Path
+from davfs.core.model import HIDDEN, Path
 from davfs.core.names import check_path
 
 MAX_PREFIX = 1024  # characters
+FILES_PREFIX = "/remote.php/dav/files"
+"""Before the drive's own paths in the addresses that Nextcloud's clients use; what they have as a user's name is a volume's."""
+
+UPLOADS_PREFIX = "/remote.php/dav/uploads"
+
+_FILES, _UPLOADS = FILES_PREFIX[1:].split("/"), UPLOADS_PREFIX[1:].split("/")
 _SAFE = "!$'()*+,:@~"
 
 
@@ -25,11 +31,13 @@ class OtherServer(DavfsError):
 
 
 class Target(NamedTuple):
-    """What a URL names: a path in a volume, or the list of volumes (``volume`` None). ``slash``: it ended with one."""
+    """What a URL names: a path in a volume, or the list of volumes (``volume`` None). ``slash``: it ended with one;
+    ``alias``: what it had before the drive's own path."""
 
     volume: str | None
     path: Path
     slash: bool = False
+    alias: str = ""
 
 
 ROOT_TARGET = Target(None, (), True)
@@ -131,9 +139,15 @@ def quote_name(name: str) -> str:
 
 def _parse_path(path: str) -> Target:
     pieces = [_unquote(piece) for piece in path.split("/") if piece]
+    slash, alias = path.endswith("/"), ""
+    if pieces[:3] == _FILES:
+        del pieces[:3]
+        alias = FILES_PREFIX
+    elif pieces[:3] == _UPLOADS and len(pieces) > 3:
+        return Target(check_path(pieces[3:4])[0], (HIDDEN, *check_path(pieces[4:])), slash, UPLOADS_PREFIX)
     if not pieces:
-        return ROOT_TARGET
-    return Target(check_path(pieces[:1])[0], check_path(pieces[1:]), path.endswith("/"))
+        return ROOT_TARGET._replace(alias=alias)
+    return Target(check_path(pieces[:1])[0], check_path(pieces[1:]), slash, alias)
 
 
 def _no_name(name: str) -> bool:

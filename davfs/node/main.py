@@ -249,6 +249,7 @@ class Node:
         runtime.start(self.collector.run(), "collect")
         runtime.start(self.service.collecting.run(self._ages.save), "sweep")
         runtime.start(self.gateway.keep_tokens(), "tokens")
+        runtime.start(self.gateway.expire_uploads(), "uploads")
         runtime.start(self.voters.run(fail), "voters")
         runtime.start(self.looks.keep(), "looks")
         runtime.start(self.renewal.run(fail), "certificates")

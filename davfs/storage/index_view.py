@@ -16,7 +16,7 @@ import msgpack
 from davfs.core import values
 from davfs.core.digests import Digests
 from davfs.core.errors import CorruptData
-from davfs.core.model import DIRECTORY, ROOT, ChunkRef, Entry, Epoch, Manifest, Position
+from davfs.core.model import DIRECTORY, ROOT, UPLOADS, ChunkRef, Entry, Epoch, Manifest, Position
 from davfs.core.ports import Change, Gone
 from davfs.storage import listing
 
@@ -66,10 +66,12 @@ class SqliteIndexView:
         return Position(Epoch(incarnation, counter), seq)
 
     def entry(self, inode: str) -> Entry | None:
-        """The entry of an inode. The root's is made up; its mtime is that of the last change among its members."""
+        """The entry of an inode. Those of the root and of the uploads are made up."""
         if inode == ROOT:
             mtime_ns, changed = self._one("SELECT root_mtime_ns, root_changed FROM state")
             return Entry(ROOT, "", "", DIRECTORY, "", 0, mtime_ns, 0, f"{ROOT}.{changed:x}")
+        if inode == UPLOADS:
+            return Entry(UPLOADS, "", "", DIRECTORY, "", 0, 0)
         row = self._db.execute(_ENTRY, (inode,)).fetchone()
         return None if row is None else Entry(*row)
 

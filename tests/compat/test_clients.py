@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from compat import cadaver, davfs2, litmus, rclone, rclone_mount
+from compat import cadaver, davfs2, litmus, rclone, rclone_chunked, rclone_mount
 from compat.report import EXIT_OK, EXIT_TOOL_MISSING
 from tests.support.cluster import DevCluster
 from tests.support.tools import full_size, refuse
@@ -45,6 +45,13 @@ def test_rclone(drive: DevCluster, capsys: pytest.CaptureFixture[str], kind: str
     first, *others = NODES if kind == "debian" else reversed(NODES)
     words = [drive.url(first), "--files", str(FILES), "--binary", kind]
     _run(drive, capsys, rclone.main, words + [word for number in others for word in ("--through", drive.url(number))])
+
+
+def test_rclone_in_chunks(drive: DevCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    holder = drive.holder()
+    first, *others = sorted(NODES, key=lambda number: number == holder)
+    through = [word for number in others for word in ("--through", drive.url(number))]
+    _run(drive, capsys, rclone_chunked.main, [drive.url(first), *through])
 
 
 @pytest.mark.root

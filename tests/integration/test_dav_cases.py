@@ -11,7 +11,9 @@ from pathlib import Path
 from tests.support.cluster import DevCluster
 
 ROOT = Path(__file__).resolve().parents[2]
-CASES = ("test_files.py", "test_collections.py", "test_checksums.py", "test_sync.py", "test_partial.py")
+CASES = tuple(
+    f"test_{name}.py" for name in ("files", "collections", "checksums", "sync", "partial", "uploads", "properties")
+)
 
 
 def test_dav_cases_through_another_node(make_drive: Callable[..., DevCluster]):

@@ -28,7 +28,7 @@ from davfs.core.errors import (
     SyncTokenInvalid,
     VolumeNotFound,
 )
-from davfs.core.model import DIRECTORY, FILE, ROOT, DavLock, Entry, Path, VolumeInfo, VolumePolicy
+from davfs.core.model import DIRECTORY, FILE, HIDDEN, ROOT, UPLOADS, DavLock, Entry, Path, VolumeInfo, VolumePolicy
 from davfs.core.sessions import SessionKey
 
 BLOCK = 1 << 20
@@ -100,6 +100,7 @@ class MemoryVolume:
         self._pictures: dict[str, dict[Path, Entry]] = {}
         now = time.time_ns()
         self._root = Node(Entry(ROOT, "", "", DIRECTORY, "", now, now))
+        self._uploads = Node(Entry(UPLOADS, "", "", DIRECTORY, "", now, now))
 
     @property
     def info(self) -> VolumeInfo:
@@ -213,6 +214,7 @@ class MemoryVolume:
         for block in data:
             hashing.update(block)
         hashing.require(digests)
+        digests = hashing.digests()
         with self._lock:
             self._check_put(path, condition, caller)
             node = self._find(path)
@@ -229,6 +231,57 @@ class MemoryVolume:
                 etag=_etag(data),
             )
             return node.entry, created
+
+    def put_upload(
+        self, path: Path, read: Reader, length: int | None, *, digests: Digests, condition: Condition, caller: Caller
+    ) -> tuple[Entry, bool]:
+        return self.put(path, read, length, mtime_ns=None, condition=condition, caller=caller, digests=digests)
+
+    def assemble(
+        self,
+        source: Path,
+        target: Path,
+        *,
+        overwrite: bool,
+        total: int | None,
+        digests: Digests,
+        mtime_ns: int | None,
+        condition: Condition,
+        caller: Caller,
+    ) -> tuple[Entry, bool]:
+        with self._lock:
+            parts = self._collection(source).members
+            data = [block for name in sorted(parts, key=_number) for block in parts[name].data]
+            size = sum(map(len, data))
+            if total not in (None, size):
+                raise InvalidInput("that many bytes did not come")
+            if self._find(target) and not overwrite:
+                raise PreconditionFailed
+            blocks = iter([*data, b""])
+            result = self.put(
+                target,
+                lambda _: next((block for block in blocks if block), b""),
+                None,
+                mtime_ns=mtime_ns,
+                condition=condition,
+                caller=caller,
+                digests=digests,
+            )
+            self._remove(source)
+            return result
+
+    def give_up(self, path: Path, *, condition: Condition, caller: Caller) -> None:
+        self.delete(path, condition=condition, caller=caller)
+
+    def keep_digests(
+        self, path: Path, algorithms: Sequence[str], *, condition: Condition, caller: Caller
+    ) -> Digests:
+        with self._lock:
+            node = self._check_part(path, condition, caller)
+            hashing = Hashing({*algorithms, *(name for name, _ in node.digests)})
+            hashing.update(b"".join(node.data))
+            node.digests = hashing.digests()
+            return node.digests
 
     def write_part(
         self,
@@ -411,6 +464,8 @@ class MemoryVolume:
 
     def _find(self, path: Path) -> Node | None:
         node = self._root
+        if path[:1] == (HIDDEN,):
+            node, path = self._uploads, path[1:]
         for name in path:
             found = node.members.get(name)
             if found is None:
@@ -499,6 +554,11 @@ class MemoryVolume:
         members = {} if shallow else {name: self._clone(member, False) for name, member in node.members.items()}
         entry = replace(node.entry, inode=f"{next(self._ids):x}", created_ns=time.time_ns())
         return Node(entry, node.data, members, dict(node.properties), node.digests)
+
+
+def _number(name: str) -> tuple[int, str]:
+    digits = name[: len(name) - len(name.lstrip("0123456789"))]
+    return int(digits or -1), name
 
 
 def _etag(data: Sequence[bytes]) -> str:

@@ -22,18 +22,19 @@ def _b64(name: str, data: bytes = BODY) -> str:
     return base64.b64encode(hashlib.new(name, data).digest()).decode()
 
 
+OCS = f"MD5:{MD5} SHA1:{SHA1}"  # what is kept beside any OC-Checksum, as ownCloud does
 RIGHT = [
-    ({"OC-Checksum": f"SHA1:{SHA1}"}, f"SHA1:{SHA1}"),
+    ({"OC-Checksum": f"SHA1:{SHA1}"}, OCS),
     ({"OC-Checksum": f"sha1:{SHA1.upper()} MD5:{MD5}"}, f"MD5:{MD5} SHA1:{SHA1}"),
-    ({"OC-Checksum": f"Adler32:{ADLER.lstrip('0')}"}, f"ADLER32:{ADLER}"),
-    ({"OC-Checksum": f"SHA256:{hashlib.sha256(BODY).hexdigest()}"}, f"SHA256:{hashlib.sha256(BODY).hexdigest()}"),
-    ({"OC-Checksum": f"SHA3-256:{hashlib.sha3_256(BODY).hexdigest()}"}, f"SHA3-256:{hashlib.sha3_256(BODY).hexdigest()}"),
+    ({"OC-Checksum": f"Adler32:{ADLER.lstrip('0')}"}, f"ADLER32:{ADLER} {OCS}"),
+    ({"OC-Checksum": f"SHA256:{hashlib.sha256(BODY).hexdigest()}"}, f"{OCS} SHA256:{hashlib.sha256(BODY).hexdigest()}"),
+    ({"OC-Checksum": f"SHA3-256:{hashlib.sha3_256(BODY).hexdigest()}"}, f"{OCS} SHA3-256:{hashlib.sha3_256(BODY).hexdigest()}"),
     ({"Digest": f"SHA-256={_b64('sha256')},MD5={_b64('md5')}"}, f"MD5:{MD5} SHA256:{hashlib.sha256(BODY).hexdigest()}"),
     ({"Digest": f"adler32={ADLER}"}, f"ADLER32:{ADLER}"),
     ({"Repr-Digest": f"sha-512=:{_b64('sha512')}:"}, f"SHA512:{hashlib.sha512(BODY).hexdigest()}"),
     ({"Content-Digest": f"sha-256=:{_b64('sha256')}:"}, f"SHA256:{hashlib.sha256(BODY).hexdigest()}"),
     ({"Content-MD5": _b64("md5")}, f"MD5:{MD5}"),
-    ({"OC-Checksum": f"MD5:{MD5}", "Content-MD5": _b64("md5")}, f"MD5:{MD5}"),
+    ({"OC-Checksum": f"MD5:{MD5}", "Content-MD5": _b64("md5")}, OCS),
 ]
 WRONG = [
     {"OC-Checksum": f"SHA1:{'0' * 40}"},
@@ -97,7 +98,7 @@ def test_they_go_with_the_content(dav: DavClient):
     assert dav("COPY", "/f", Destination="/demo/copy").status == 201
     assert dav("MOVE", "/f", Destination="/demo/moved", X_OC_Mtime="1000000000").status == 201
     for name in ("copy", "moved"):
-        assert dav("HEAD", f"/{name}").headers["oc-checksum"] == f"SHA1:{SHA1}"
+        assert dav("HEAD", f"/{name}").headers["oc-checksum"] == OCS
     assert dav("PUT", "/copy", BODY + b"!").status == 204
     assert "oc-checksum" not in dav("HEAD", "/copy").headers
 
@@ -111,7 +112,7 @@ def test_proppatch_of_checksums(dav: DavClient):
     assert dav("PUT", "/f", BODY, OC_Checksum=f"SHA1:{SHA1}").status == 201
     assert b"200 OK" in dav("PROPPATCH", "/f", patch.format(f"SHA1:{SHA1}")).body
     head = dav("HEAD", "/f").headers
-    assert (head["last-modified"], head["oc-checksum"]) == ("Sun, 09 Sep 2001 01:46:40 GMT", f"SHA1:{SHA1}")
+    assert (head["last-modified"], head["oc-checksum"]) == ("Sun, 09 Sep 2001 01:46:40 GMT", OCS)
     assert b"409" in dav("PROPPATCH", "/f", patch.format(f"SHA1:{'0' * 40}").replace("1000000000", "1")).body
     assert dav("HEAD", "/f").headers == {**head, "date": dav("HEAD", "/f").headers["date"]}
 
@@ -124,3 +125,15 @@ def test_etags_change_exactly_when_the_content_does(dav: DavClient):
     assert dav("PUT", "/f", BODY).headers["etag"] == first
     assert dav("COPY", "/f", Destination="/demo/g").status == 201
     assert dav("HEAD", "/g").headers["etag"] == first
+
+
+def test_a_checksum_that_the_server_works_out(dav: DavClient):
+    etag = dav("PUT", "/f", BODY, X_OC_Mtime="1000000000").headers["etag"]
+    for algorithm, value in (("sha1", SHA1), ("md5", MD5), ("sha1", SHA1)):
+        answer = dav("PATCH", "/f", X_Recalculate_Hash=algorithm)
+        assert (answer.status, answer.headers["oc-checksum"]) == (204, f"{algorithm.upper()}:{value}")
+    head = dav("HEAD", "/f").headers
+    assert (head["oc-checksum"], head["etag"]) == (OCS, etag)
+    assert head["last-modified"] == "Sun, 09 Sep 2001 01:46:40 GMT"
+    assert dav("PATCH", "/f", X_Recalculate_Hash="crc7").status == 400
+    assert dav("PATCH", "/missing", X_Recalculate_Hash="sha1").status == 404
