@@ -15,6 +15,7 @@ from davfs.cluster import tree
 from davfs.cluster.api import Caller, Condition
 from davfs.cluster.holder import Holder
 from davfs.cluster.log import Attachment
+from davfs.core.canonical import place
 from davfs.core.cluster_state import value_of
 from davfs.core.effects import Protocol_, Submit
 from davfs.core.errors import AlreadyExists, DavfsError, Forbidden, NoSpace, PreconditionFailed
@@ -115,12 +116,18 @@ def move(
     holder: Holder, source: Path, target: Path, overwrite: bool, condition: Condition, caller: Caller, mtime_ns: int | None
 ) -> Protocol_[bool]:
     """Move a resource (RFC 4918, 9.9); True when nothing was at the target."""
-    require_apart(source, target)
+    respelled = place(source) == place(target) and source != target
+    if not respelled:
+        require_apart(source, target)
 
     def prepare(view: IndexView) -> Build:
         condition(tree.resolve(view, source))
         entry = tree.require(view, source)
-        replaced = target_of(holder, view, target, overwrite, caller)
+        there = tree.resolve(view, target)
+        if respelled and there is not None and there.inode == entry.inode:
+            replaced = None  # the resource itself, asked for in another form: it takes the name as it is given now
+        else:
+            replaced = target_of(holder, view, target, overwrite, caller)
         gone = tree.content_version(view, replaced)
         parent = tree.require_parent(view, target)
         tree.require_unlocked(holder.locks(), caller, source, membership=True, members=True)
@@ -183,7 +190,7 @@ def proppatch(
 def require_apart(source: Path, target: Path) -> None:
     """:class:`Forbidden` unless source and target are two places, neither inside the other (RFC 4918, 9.8.5, 9.9.4)."""
     shorter = min(len(source), len(target))
-    if source[:shorter] == target[:shorter]:
+    if place(source[:shorter]) == place(target[:shorter]):
         raise Forbidden("the destination is the source itself, inside it or above it")
 
 
@@ -202,7 +209,9 @@ def target_of(holder: Holder, view: IndexView, target: Path, overwrite: bool, ca
 def drop_locks(holder: Holder, path: Path, *, members: bool = False) -> Protocol_[None]:
     """End the locks of a path that is gone. ``members``: only those below it, where it was replaced: the lock on its own
     name stays (RFC 4918, 7.5). The change is committed: if Raft does not answer they end by their time."""
-    gone = [lock for lock in holder.locks() if lock.path[: len(path)] == path and not (members and lock.path == path)]
+    top = place(path)
+    found = [(lock, place(lock.path)) for lock in holder.locks()]
+    gone = [lock for lock, at in found if at[: len(top)] == top and not (members and at == top)]
     tokens = [lock.token for lock in gone]
     if not tokens:
         return

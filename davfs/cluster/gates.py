@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
 
+from davfs.core.canonical import place
 from davfs.core.effects import Protocol_, Signal, Wait
 from davfs.core.errors import Unavailable
 from davfs.core.model import Path
@@ -19,7 +20,7 @@ from davfs.core.model import Path
 class Ticket:
     """A change's place in the queue."""
 
-    paths: Sequence[Path]
+    paths: Sequence[Path]  # as they are compared
 
     def overlaps(self, other: Ticket) -> bool:
         return any(a[: len(b)] == b or b[: len(a)] == a for a in self.paths for b in other.paths)
@@ -35,7 +36,7 @@ class Gates:
 
     def enter(self, paths: Sequence[Path], timeout: float) -> Protocol_[Ticket]:
         """Wait until no earlier change overlaps; give the ticket to ``leave`` whatever happens then."""
-        ticket = Ticket(paths)
+        ticket = Ticket([place(path) for path in paths])
         with self._lock:
             self._queue = (*self._queue, ticket)
         try:

@@ -18,11 +18,11 @@ from davfs.cluster.changes import Build, change_gated, require_space
 from davfs.cluster.chunk_write import Upload
 from davfs.cluster.files import Written, manifest_of, store
 from davfs.cluster.holder import Holder
+from davfs.core.canonical import place
 from davfs.core.digests import Digests, Hashing
 from davfs.core.effects import Protocol_
 from davfs.core.errors import AlreadyExists, Forbidden, InvalidInput
 from davfs.core.model import DIRECTORY, FILE, ROOT, ChunkRef, Entry, Manifest, Path
-from davfs.core.names import canonical
 from davfs.core.namespace import Edits
 from davfs.core.ports import IndexView
 
@@ -131,10 +131,10 @@ class _Plan:
         return build
 
     def _plan(self, view: IndexView, item: Item, manifest: Manifest | None) -> str:
-        place = _place(item.path)
-        again = place in self._made
+        at = place(item.path)
+        again = at in self._made
         existing = None if again else tree.resolve(view, item.path)
-        if place in self._files:
+        if at in self._files:
             raise InvalidInput(f"/{'/'.join(item.path)} comes twice in one request")
         tree.require_unlocked(
             self._holder.locks(), self._caller, item.path, membership=existing is None and not again, members=False
@@ -153,9 +153,9 @@ class _Plan:
         created = now if item.created_ns is None else item.created_ns
         box: list[str] = []
         if item.kind == DIRECTORY:
-            self._made[place] = box
+            self._made[at] = box
         else:
-            self._files.add(place)
+            self._files.add(at)
 
         def make(edits: Edits) -> None:
             box.append(edits.create(parent[0], item.path[-1], item.kind, created, _given(item)))
@@ -200,24 +200,19 @@ class _Plan:
 
     def _directory(self, view: IndexView, path: Path) -> list[str]:
         """Where the inode of a directory stands; the directory is made, with those above it, if it is not there."""
-        place = _place(path)
-        if place in self._made:
-            return self._made[place]
+        at = place(path)
+        if at in self._made:
+            return self._made[at]
         existing = tree.resolve(view, path)
-        if existing is not None or place in self._files:
+        if existing is not None or at in self._files:
             if existing is None or existing.kind == FILE:
                 raise Forbidden(f"/{'/'.join(path)} is a file, and the archive has something inside it", path=list(path))
             return [existing.inode]
         parent = self._directory(view, path[:-1])
-        box = self._made[place] = []
+        box = self._made[at] = []
         now = self._holder.site.clock.wall_ns()
         self._steps.append(lambda edits: box.append(edits.create(parent[0], path[-1], DIRECTORY, now)))
         return box
-
-
-def _place(path: Path) -> Path:
-    """Names that are one name (``core.names.canonical``) are one here too."""
-    return tuple(map(canonical, path))
 
 
 def _given(item: Item) -> int | None:

@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from davfs.cluster.api import Caller
 from davfs.core import locks
+from davfs.core.canonical import place
 from davfs.core.errors import NotACollection, NotFound, ParentMissing
 from davfs.core.model import HIDDEN, ROOT, UPLOADS, DavLock, Entry, Path
 from davfs.core.ports import IndexView
@@ -63,7 +64,8 @@ def require_unlocked(
     """
     in_the_way: list[DavLock] = locks.covering(all_locks, path)
     if membership and path:
-        in_the_way += [lock for lock in all_locks if lock.path == path[:-1] and lock not in in_the_way]
+        parent = place(path[:-1])
+        in_the_way += [lock for lock in all_locks if place(lock.path) == parent and lock not in in_the_way]
     if members:
         in_the_way += locks.below(all_locks, path)
     locks.require_tokens(in_the_way, caller.lock_tokens, caller.principal)

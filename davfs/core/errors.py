@@ -34,6 +34,13 @@ class InvalidInput(DavfsError):
     status = 400
 
 
+class NameTooLong(InvalidInput):
+    """A name or path is longer than the drive takes."""
+
+    code = "name-too-long"
+    status = 414
+
+
 class ConfigError(InvalidInput):
     """The configuration is wrong."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from davfs.core.canonical import place
 from davfs.core.errors import Locked, NoSpace
 from davfs.core.model import DavLock, Path
 
@@ -18,7 +19,8 @@ def covering(locks: Iterable[DavLock], path: Path) -> list[DavLock]:
 
 def below(locks: Iterable[DavLock], path: Path) -> list[DavLock]:
     """The locks on members of a path, at any depth."""
-    return [lock for lock in locks if len(lock.path) > len(path) and lock.path[: len(path)] == path]
+    top = place(path)
+    return [lock for lock in locks if len(lock.path) > len(path) and place(lock.path)[: len(path)] == top]
 
 
 def conflicts(locks: Iterable[DavLock], wanted: DavLock) -> list[DavLock]:
@@ -51,7 +53,7 @@ def require_tokens(locks: Sequence[DavLock], submitted: Collection[str], princip
     """
     by_root: dict[Path, list[DavLock]] = {}
     for lock in locks:
-        by_root.setdefault(lock.path, []).append(lock)
+        by_root.setdefault(place(lock.path), []).append(lock)
     for path, here in by_root.items():
         if not any(lock.token in submitted and lock.principal == principal for lock in here):
             raise Locked(f"/{'/'.join(path)} is locked; submit the token of its lock", path=list(path))

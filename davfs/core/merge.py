@@ -12,10 +12,10 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from davfs.core import keys, values
+from davfs.core.canonical import canonical
 from davfs.core.conflict_names import conflict_name, label_of
 from davfs.core.facts import Chosen, MergeView, Node, copy_inode, load
 from davfs.core.model import DIRECTORY, FILE, ROOTS, TRASH
-from davfs.core.names import canonical
 from davfs.core.values import NameEntry
 
 LOST = "lost+found"

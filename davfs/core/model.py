@@ -1,13 +1,15 @@
 """The nouns of the drive: epochs, positions, policies, entries, manifests, locks.
 
 Plain values, shared by every layer. Times are nanoseconds since 1970 (``*_ns``) or seconds (``*_s``); sizes are bytes.
-May import nothing of davfs.
+May import nothing of davfs but canonical.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias, cast
+
+from davfs.core.canonical import place
 
 Path: TypeAlias = tuple[str, ...]
 """Names from a volume's root downwards; ``()`` is the root."""
@@ -167,7 +169,8 @@ class DavLock:
 
     def covers(self, path: Path) -> bool:
         """Whether a resource at ``path`` is locked by this lock (directly or as a member of a depth-infinity lock)."""
-        return path == self.path or (self.infinite and path[: len(self.path)] == self.path)
+        mine, theirs = place(self.path), place(path)
+        return theirs == mine or (self.infinite and theirs[: len(mine)] == mine)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,20 +6,20 @@ directory's listing malformed XML, is refused where it would be made.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable
 
-from davfs.core.errors import InvalidInput
+from davfs.core.errors import InvalidInput, NameTooLong
 from davfs.core.model import MAX_NAME, MAX_PATH, Path
 
 MAX_VOLUME_NAME = 64
 RESERVED = "remote.php"
 _VOLUME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
-_REFUSED = frozenset(chr(c) for c in range(32)) | {"\x7f", "/", "\ufffe", "\uffff"}
+_REFUSED = frozenset(chr(c) for c in (*range(32), *range(0x7F, 0xA0))) | {"/", "\ufffe", "\uffff"}
 
 
 def check_name(name: str) -> str:
-    """The name itself if a member of a collection may have it, else :class:`InvalidInput` with the reason."""
+    """The name itself if a member of a collection may have it, else :class:`InvalidInput` (or its
+    :class:`NameTooLong`) with the reason."""
     if not name or name in (".", ".."):
         raise InvalidInput(f"{name!r} is not a name for a file or collection")
     if not _REFUSED.isdisjoint(name):
@@ -29,23 +29,15 @@ def check_name(name: str) -> str:
     except UnicodeEncodeError:
         raise InvalidInput("a name must be whole Unicode characters") from None
     if size > MAX_NAME:
-        raise InvalidInput(f"a name may have {MAX_NAME} bytes of UTF-8 at most; this one has {size}")
+        raise NameTooLong(f"a name may have {MAX_NAME} bytes of UTF-8 at most; this one has {size}")
     return name
-
-
-def canonical(name: str) -> str:
-    """The name in Unicode's form NFC: equal for names that look alike because they are the same characters.
-
-    Names are stored as they were given; macOS sends NFD, the others mostly NFC.
-    """
-    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def check_path(names: Iterable[str]) -> Path:
     """The names as a path, each checked, and the whole of at most 4096 bytes (one more for each name but the first)."""
     path = tuple(check_name(name) for name in names)
     if sum(len(name.encode()) + 1 for name in path) - 1 > MAX_PATH:
-        raise InvalidInput(f"a path may have {MAX_PATH} bytes of UTF-8 at most")
+        raise NameTooLong(f"a path may have {MAX_PATH} bytes of UTF-8 at most")
     return path
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from xml.etree.ElementTree import Element
 
 from davfs.cluster.api import Volume
+from davfs.core.canonical import canonical
 from davfs.core.errors import InvalidInput, NotFound
 from davfs.core.model import DavLock, Entry, Path
 from davfs.dav import conditions, xml
@@ -91,7 +92,7 @@ def _responses(request: Request, volume: Volume, entry: Entry, wanted: Wanted, *
             f"{own}{quote_name(member.name)}{slash}",
             member.name,
             dead,
-            inherited + below.get(member.name, ()),
+            inherited + below.get(canonical(member.name), ()),
             name,
             quota if member.is_directory else None,
             checksums.get(member.inode, ()),
@@ -105,7 +106,8 @@ def _locks_of_members(volume: Volume, path: Path) -> dict[str, tuple[DavLock, ..
     found: dict[str, tuple[DavLock, ...]] = {}
     for lock in volume.locks_below(path):
         if len(lock.path) == len(path) + 1:
-            found[lock.path[-1]] = (*found.get(lock.path[-1], ()), lock)
+            name = canonical(lock.path[-1])
+            found[name] = (*found.get(name, ()), lock)
     return found
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import msgpack
 
 from davfs.core import values
+from davfs.core.canonical import canonical
 from davfs.core.digests import Digests
 from davfs.core.errors import CorruptData
 from davfs.core.model import DIRECTORY, ROOT, UPLOADS, ChunkRef, Entry, Epoch, Manifest, Position
@@ -24,6 +25,8 @@ _COLUMNS = "inode, parent, name, kind, version, created_ns, mtime_ns, size, etag
 _ENTRY = f"SELECT {_COLUMNS} FROM entry WHERE inode = ?"
 # Names are unique in a strict volume; until two histories are merged, the later of two of one name has it.
 _CHILD = f"SELECT {_COLUMNS} FROM entry WHERE parent = ? AND name = ? ORDER BY version DESC LIMIT 1"
+# A name that is not there as it was asked for is looked for by its NFC form: as it is, and as that of another form.
+_EQUIVALENT = f"SELECT {_COLUMNS} FROM entry WHERE parent = ? AND canonical = ? ORDER BY version DESC LIMIT 1"
 _CHILDREN = f"SELECT {_COLUMNS} FROM entry WHERE parent = ? ORDER BY name, version"
 _PAGE = (
     f"SELECT {_COLUMNS} FROM entry WHERE parent = ? AND (name, version) > (?, ?) ORDER BY name, version LIMIT ?"
@@ -76,8 +79,12 @@ class SqliteIndexView:
         return None if row is None else Entry(*row)
 
     def child(self, parent: str, name: str) -> Entry | None:
-        """The entry of that name in a directory."""
+        """The entry of that name in a directory, or else of one that is canonically equivalent (``core/canonical.py``)."""
         row = self._db.execute(_CHILD, (parent, name)).fetchone()
+        if row is None:
+            plain = canonical(name)
+            row = None if plain == name else self._db.execute(_CHILD, (parent, plain)).fetchone()
+            row = row or self._db.execute(_EQUIVALENT, (parent, plain)).fetchone()
         return None if row is None else Entry(*row)
 
     def children(self, parent: str) -> list[Entry]:

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from davfs.core import keys, values
+from davfs.core.canonical import canonical
 from davfs.core.errors import CorruptData
 from davfs.core.keys import Key
 from davfs.core.model import DIRECTORY, ROOT, TRASH
-from davfs.core.names import canonical
 from davfs.core.ports import IndexUpdate
 from davfs.storage.change_marks import ChangeMarks
 

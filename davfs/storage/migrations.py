@@ -12,7 +12,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Mapping
 
-from davfs.core.names import canonical
+from davfs.core.canonical import canonical
 
 STEPS: Mapping[int, str] = {
     1: """

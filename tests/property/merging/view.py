@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from davfs.core import keys, values
+from davfs.core.canonical import canonical
 from davfs.core.model import DIRECTORY, ROOT
-from davfs.core.names import canonical
 from davfs.core.values import NameEntry
 
 
