@@ -33,6 +33,7 @@ class Replicas:
         self._left_over = set(site.stored())  # databases that were there at the start and are not opened yet
         self._leaving: dict[str, Replica] = {}  # not kept any more; their small chunks are still being moved
         self._retiring: set[str] = set()
+        self._deleted: dict[str, Replica] = {}  # of volumes that were deleted since the start
         self._stopped = False
         site.chunks = LocalChunks(site.chunks, self._store_of)
 
@@ -173,12 +174,20 @@ class Replicas:
             gone = self._replicas[volume_id]
             self._replicas = {key: value for key, value in self._replicas.items() if key != volume_id}
             self._registered.discard(volume_id)
+            self._deleted[volume_id] = gone  # open: somebody may be reading what was deleted a moment ago
         gone.progress.notify()
+
+    def discard(self, volume_id: str) -> None:
+        """Close what is left of a volume that was deleted long ago: its database goes."""
+        self._left_over.discard(volume_id)
+        gone = self._deleted.pop(volume_id, None) or self._leaving.pop(volume_id, None)
+        if gone is not None:
+            gone.close()
 
     def stop(self) -> None:
         """Close all stores; nothing may use them any more."""
         self._stopped = True
         self._site.applied.notify()
-        for replica in [*self.all(), *self._leaving.values()]:
+        for replica in [*self.all(), *self._leaving.values(), *self._deleted.values()]:
             replica.progress.notify()
             replica.close()

@@ -68,6 +68,22 @@ class ChunkStore(Protocol):
         ...
 
 
+class VolumeFolders(Protocol):
+    """Where a node keeps the chunks of each volume, for the end of a volume."""
+
+    def volumes(self) -> list[str]:
+        """The ids of the volumes that have a folder here."""
+        ...
+
+    def deleted_since(self, volume: str) -> int:
+        """When the volume was first marked as deleted, on the clock that chunks age by: now, durably, if it was not yet."""
+        ...
+
+    def drop(self, volume: str) -> bool:
+        """Remove some of what the volume has here; True when nothing is left."""
+        ...
+
+
 class References(Protocol):
     """A large set of names (``core/references.py``) that takes little memory, for one run of the collector. Thread-safe."""
 

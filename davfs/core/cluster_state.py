@@ -85,6 +85,7 @@ class ClusterState:
         self.volumes: Mapping[str, VolumeState] = {}
         self.accounts: accounts.Accounts = {}
         self.certificates = certificates.Certificates()
+        self.deleted: frozenset[str] = frozenset()  # the ids of volumes that there were
         self._results: dict[str, Any] = {}
         self._verbs: dict[str, Callable[..., Any]] = {
             name.removeprefix("_do_"): getattr(self, name) for name in dir(self) if name.startswith("_do_")
@@ -135,6 +136,7 @@ class ClusterState:
             "volumes": [_dump_volume(volume) for volume in self.volumes.values()],
             "accounts": accounts.dump(self.accounts),
             "certificates": certificates.dump(self.certificates),
+            "deleted": sorted(self.deleted),
             "results": list(self._results.items()),
         }
         return bytes(msgpack.packb([FORMAT, state], use_bin_type=True))
@@ -149,6 +151,7 @@ class ClusterState:
         self.volumes = {volume["id"]: _load_volume(volume) for volume in state["volumes"]}
         self.accounts = accounts.load(state.get("accounts", []))
         self.certificates = certificates.load(state.get("certificates", {}))
+        self.deleted = frozenset(state.get("deleted", []))
         self._results = {request: _load_result(result) for request, result in state["results"]}
 
     def _replace(self, volume: VolumeState) -> None:
@@ -238,6 +241,7 @@ class ClusterState:
     def _do_volume_delete(self, volume_id: str) -> None:
         self.volume(volume_id)
         self.volumes = {key: volume for key, volume in self.volumes.items() if key != volume_id}
+        self.deleted |= {volume_id}
         self.accounts = accounts.forget_volume(self.accounts, volume_id)
 
     # --- commands: who keeps a volume's records ---------------------------------------------------------------------

@@ -136,6 +136,7 @@ class Limits:
     scrub_hours: int = 24  # between two passes that verify every copy
     scrub_mib_per_s: int = 16  # how fast such a pass reads
     collect_minutes: int = 60  # between two runs of the collector of a volume
+    deleted_volume_hours: int = 168  # a deleted volume's data stays on this node's disk
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from typing import Any
 from davfs.cluster.clock import BootClock, SystemRandom
 from davfs.cluster.collector_runs import CollectorRuns
 from davfs.cluster.compaction import Compaction
+from davfs.cluster.deleted import DeletedVolumes
 from davfs.cluster.expiry import Expiry
 from davfs.cluster.fetcher import Fetcher
 from davfs.cluster.gateway import Gateway
@@ -149,6 +150,7 @@ class Node:
         self.replica_admin = ReplicaAdmin(self.site, self.raft, self.client, self.gateway.followers)
         limits = config.limits
         self.collector, self.collecting = self._make_collector(directory)
+        self.deleted = DeletedVolumes(self.site, self._folders, self.replicas, limits.deleted_volume_hours * 3600.0)
         self.scrub = Scrub(self.site, self.replicas, limits.scrub_hours * 3600.0, limits.scrub_mib_per_s * MIB)
         self.scrubbing = ScrubAdmin(self.state, self.scrub, self.replicas, self.runtime.start)
         self.voters = Voters(config.name, self.raft, self.state, self.site.request_id)
@@ -163,6 +165,7 @@ class Node:
 
     def _make_site(self, directory: DataDirectory) -> Site:
         applied, cluster = ThreadSignal(), self.config.cluster
+        self._folders = DiskChunkStore(directory.chunks, self._ages.now_ns)
         self.raft.on_applied(applied.notify)
         return Site(
             node=self.config.name,
@@ -170,7 +173,7 @@ class Node:
             random=SystemRandom(),
             state=self.state,
             applied=applied,
-            chunks=DiskChunkStore(directory.chunks, self._ages.now_ns),
+            chunks=self._folders,
             documents=AutomergeDocuments(),
             open_store=lambda volume: ReplicaDb(directory.volume_database(volume), self._ages.now_ns),
             make_signal=ThreadSignal,
@@ -247,13 +250,14 @@ class Node:
         runtime.start(self.compaction.run(), "compact")
         self._stack.callback(self.compaction.stop)
         runtime.start(self.collector.run(), "collect")
+        runtime.start(self.deleted.run(), "deleted")
         runtime.start(self.service.collecting.run(self._ages.save), "sweep")
         runtime.start(self.gateway.keep_tokens(), "tokens")
         runtime.start(self.gateway.expire_uploads(), "uploads")
         runtime.start(self.voters.run(fail), "voters")
         runtime.start(self.looks.keep(), "looks")
         runtime.start(self.renewal.run(fail), "certificates")
-        collector = (self.collector, self.service.collecting)
+        collector = (self.deleted, self.collector, self.service.collecting)
         for task in (*collector, self.scrub, self.fetcher, self.expiry, self.joining, self.voters, self.renewal):
             self._stack.callback(task.stop)
         # Last to open and first to close: no request may find a part missing.

@@ -24,12 +24,13 @@ from blake3 import blake3
 
 from davfs.core.chunk_port import ChunkPage
 from davfs.core.errors import ChunkMissing, CorruptData, DavfsError, InvalidInput, StorePoisoned, Unavailable
-from davfs.storage.files import TEMPORARY, is_no_room, make_directory, no_space, poisoned, write_all
+from davfs.storage.files import TEMPORARY, is_no_room, make_directory, no_space, poisoned, sync_directory, write_all
 
 _MAGIC = b"DVCHUNK1"
 _HEADER = struct.Struct(">8sQ")
 _QUARANTINE = "quarantine"
 _REMOVED = "removed"
+_DELETED = "deleted"
 _SWEPT_AT_ONCE = 2000
 _DIGEST_LENGTH = 64
 _HEX = frozenset("0123456789abcdef")
@@ -183,6 +184,56 @@ class DiskChunkStore:
                     size += length
         return count, size
 
+    # --- the end of a volume ----------------------------------------------------------------------------------------
+
+    def volumes(self) -> list[str]:
+        """The ids of the volumes that have a folder here."""
+        return sorted(entry.name for entry in os.scandir(self._root) if entry.is_dir(follow_symlinks=False))
+
+    def deleted_since(self, volume: str) -> int:
+        """When the volume was marked as deleted: now, durably, if it was not yet."""
+        _check_names(volume, "0" * _DIGEST_LENGTH)
+        mark = self._root / volume / _DELETED
+        try:
+            return mark.stat().st_mtime_ns
+        except FileNotFoundError:
+            pass
+        try:
+            self._make_folder(mark.parent / "00")
+            with mark.open("wb") as file:
+                self._date(file.fileno())
+                os.fsync(file.fileno())
+            sync_directory(mark.parent)
+            return mark.stat().st_mtime_ns
+        except OSError as error:
+            raise self._failure(error, "marking a deleted volume") from error
+
+    def drop(self, volume: str) -> bool:
+        """Remove some of what the volume has here; True when nothing is left. The mark of its deletion goes last."""
+        _check_names(volume, "0" * _DIGEST_LENGTH)
+        folder = self._root / volume
+        with self._making:
+            self._known = {path for path in self._known if path != folder and path.parent != folder}
+        count = 0
+        try:
+            for path, folders, names in os.walk(folder, topdown=False):
+                for name in names:
+                    if name != _DELETED or Path(path) != folder:
+                        os.unlink(os.path.join(path, name))
+                        count += 1
+                        if count >= _SWEPT_AT_ONCE:
+                            return False
+                for name in folders:
+                    os.rmdir(os.path.join(path, name))
+            (folder / _DELETED).unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                folder.rmdir()
+        except OSError as error:
+            raise self._failure(error, "removing a deleted volume") from error
+        return True
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
     def _removed(self, volume: str, digest: str) -> Path:
         return self._root / volume / _REMOVED / digest[:2] / digest
 
@@ -201,8 +252,6 @@ class DiskChunkStore:
         except OSError as error:
             raise self._failure(error, "listing chunks") from error
         return iter(sorted(found))
-
-    # --- inside -----------------------------------------------------------------------------------------------------
 
     def _check_poison(self) -> None:
         if self._poison:
