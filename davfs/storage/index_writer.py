@@ -139,8 +139,12 @@ class IndexWriter:
             " mtime_ns = excluded.mtime_ns, etag = excluded.etag, json = excluded.json",
             (key.inode, key.version, *content, value),
         )
-        self._db.execute("UPDATE entry SET size = ?, mtime_ns = ?, etag = ? WHERE inode = ?", (*content, key.inode))
-        self.marks.entry(key.inode)
+        shown = self._db.execute(
+            "UPDATE entry SET size = ?, mtime_ns = ?, etag = ?, changed = ? WHERE inode = ? RETURNING parent",
+            (*content, self.marks.seq, key.inode),
+        )
+        for (parent,) in shown.fetchall():
+            self.marks.below(parent)
         self.files += old is None
         self.size += manifest.size - (0 if old is None else old[1])
 
