@@ -36,12 +36,11 @@ def keeps(cluster: DevCluster, name: str) -> bool:
     return bool(list((cluster.directory / name / "data" / "volumes").glob("*.sqlite*")))
 
 
-def _writers(cluster: DevCluster, fourth: Newcomer) -> list[Writer]:
+def _writer(cluster: DevCluster, fourth: Newcomer) -> Writer:
     urls = [*(cluster.url(number) for number in (1, 2, 3)), f"http://127.0.0.1:{fourth.port}/demo/"]
-    writers = [Writer(urls[number:] + urls[:number], number, largest=100_000) for number in range(2)]
-    for writer in writers:
-        writer.start()
-    return writers
+    writer = Writer(urls, 1, largest=100_000)
+    writer.start()
+    return writer
 
 
 def test_replicas_are_replaced_under_load_and_the_holder_dies(make_drive: Callable[..., DevCluster]) -> None:
@@ -50,7 +49,7 @@ def test_replicas_are_replaced_under_load_and_the_holder_dies(make_drive: Callab
     with cluster.client(1) as client:
         assert all(client.put(name, data).ok for name, data in SMALL.items())
     fourth = admitted(cluster, "fourth", token_of(cluster), 1)
-    writers = _writers(cluster, fourth)
+    writer = _writer(cluster, fourth)
     holder = cluster.holder()
     leader = cluster.status()["leader"]  # is not the one that is stopped for a while
     first, second = sorted((n for n in (1, 2, 3) if n != holder), key=lambda number: leader == f"node-{number}")
@@ -71,18 +70,15 @@ def test_replicas_are_replaced_under_load_and_the_holder_dies(make_drive: Callab
     print(f"the holder, whose place is taken, killed meanwhile: done {time.monotonic() - killed:.1f} s later\n{told}")
     volume = shown(cluster, second)
     assert set(volume["replicas"]) == {"fourth", f"node-{first}", f"node-{second}"} and volume["change"] is None
-    for writer in writers:
-        writer.await_ack(20)
+    writer.await_ack(20)
+    writer.finish()
 
     cluster.serve(holder)
     cluster.until("the old replica to go", lambda: not keeps(cluster, f"node-{holder}"), 40)
     removed = cluster.command("node", "remove", f"node-{holder}", number=second, limit=60)
     assert removed.returncode == 0, cluster.story(removed.stderr)
-    for writer in writers:
-        writer.await_ack(20)
-        writer.finish()
     with cluster.client(first) as client:
-        assert judge(client, writers, tuple(SMALL)) > 0
+        assert judge(client, [writer], tuple(SMALL)) > 0
     with cluster.client(second) as client:
         assert all(client.get(name).body == data for name, data in SMALL.items())
 
