@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from davfs.cluster import collector, copying, pace, trash
+from davfs.cluster import collector, collector_runs, copying, pace, trash
 from davfs.cluster.chunk_write import Upload
 from davfs.cluster.collecting import Collecting
 from davfs.cluster.collector import Report
@@ -156,6 +156,31 @@ def test_a_copy_that_is_being_made_under_the_trash_is_none(monkeypatch: pytest.M
     assert stage.loop.run_until(lambda: bool(copy), 30)
     assert list(stage.ok("list", ("e",))) == [f"f{n}" for n in range(6)]
     assert stage.ok("get", ("e", "f5")) == bytes([5]) * 100
+
+
+def test_segments_that_no_file_names_are_dropped_and_then_their_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collector_runs, "LEAST_PATIENCE_S", 1.0)
+    stage = Collected(monkeypatch)
+    old = b"".join(b"%040d" % n for n in range(300))  # 300 chunks of 40 bytes: two segments
+    new = b"".join(b"%040d" % n for n in range(1000, 1300))
+    stage.ok("put", ("a",), old)
+    stage.ok("copy", ("a",), ("copy",), False)  # names the same segments
+    stage.ok("put", ("a",), new)
+    stage.wait(AGE_S)
+    assert stage.run_collector().superseded == []
+    stage.ok("put", ("copy",), b"small")
+    stage.wait(AGE_S)
+    seen = stage.run_collector()
+    assert (len(seen.superseded), seen.dropped, seen.unused) == (2, 0, 0)
+    stage.wait(TIMING.quarantine * 1.1)  # its clock may run slower
+    assert stage.run_collector().dropped == 2
+    stage.wait(1)
+    with stage.nodes["node-2"].stores[VOLUME_ID].view() as view:
+        assert len(view.segments(("", -1), 100)) == 2
+    report = stage.run_collector()
+    assert (report.superseded, report.unused) == ([], 900)
+    assert stage.ok("get", ("a",)) == new
+    assert not stage.loop.failures
 
 
 def test_one_node_down_for_good_does_not_keep_the_others_from_it(stage: Collected) -> None:
