@@ -181,7 +181,7 @@ def store(
         return Written(())
     if len(data) <= SMALL_BYTES and len(data) < chunk_size:  # a full chunk may have others behind it
         nodes, _ = targets(holder.site, policy, holder.credentials.volume, seed, 0)
-        if set(nodes) == set(holder.state().replicas):
+        if may_travel(policy.write_quorum, nodes, holder.state().replicas):
             _check_length(len(data), length)
             digest = digest_of(data)
             return Written((ChunkRef(digest, len(data), tuple(nodes)),), (Attachment(digest, data),))
@@ -194,6 +194,12 @@ def store(
         data = fill(reading, chunk_size) if len(data) == chunk_size else b""
     _check_length(total, length)
     return Written((yield from upload.finish()), upload=upload)
+
+
+def may_travel(write_quorum: int, nodes: Sequence[str], replicas: Sequence[str]) -> bool:
+    """Whether a small chunk for these nodes may travel with its record: the majority that logs the record before it is
+    acknowledged has to be a write quorum of the chunk."""
+    return set(nodes) == set(replicas) and write_quorum <= len(replicas) // 2 + 1
 
 
 def fill(read: Reader, size: int) -> bytes:
