@@ -146,6 +146,8 @@ class Replica:
         decoded = [decode(data, self.volume).position for data in records]
         with self._log_lock:
             self.check_sealed(epoch, digest)
+            if any(at.epoch > epoch for at in decoded):
+                raise CorruptData(f"a holder of epoch {epoch} sent a record of a later epoch")  # nothing could follow it
             if self.store.position_at(previous.seq) != previous:
                 raise LogMismatch("the log does not continue there", **self.status().wire())
             self._check_contiguous(previous, decoded)

@@ -56,7 +56,7 @@ class Service:
         def checked(peer: str, args: Mapping[str, Any], blob: bytes) -> Protocol_[Reply]:
             try:
                 return (yield from handler(peer, args, blob))
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
                 raise InvalidInput(f"a malformed request from {peer}: {error!r}") from error
 
         return checked

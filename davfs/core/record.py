@@ -21,6 +21,7 @@ FORMAT = 2
 _MAGIC = b"DR"
 _HEAD = len(_MAGIC) + 1 + 16
 
+_NUMBERS = 1 << 63  # what databases keep as whole numbers
 OPERATION = "op"
 START = "start"
 COMPACT = "compact"
@@ -110,9 +111,30 @@ def decode(data: bytes, volume: str) -> Record:
         )
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise CorruptData(f"a record's body is malformed: {error}") from error
+    if not _well_formed(record):
+        raise CorruptData("a record's body is malformed: a field is of another type than it must be")
     if record.volume != volume:
         raise CorruptData(f"a record of volume {record.volume} came for volume {volume}")
     return record
+
+
+def _well_formed(record: Record) -> bool:
+    """Whether every field is what it must be: whoever holds a volume may write anything behind a right checksum."""
+    texts = [record.volume, record.kind, record.request_id, record.who]
+    numbers = [*record.position.epoch, record.position.seq]
+    if record.base is not None:
+        numbers += [*record.base.epoch, record.base.seq]
+    heads: list[Any] = []
+    for change in record.changes:
+        texts += [change.document, *change.keys, *(text for _, text in change.puts)]
+        heads += [change.change, *change.heads]
+    return (
+        all(type(text) is str for text in texts)
+        and all(type(head) is bytes for head in heads)
+        and all(type(number) is int and 0 <= number < _NUMBERS for number in numbers)
+        and type(record.at_ns) is int
+        and -_NUMBERS <= record.at_ns < _NUMBERS
+    )
 
 
 def _change(value: list[Any]) -> DocumentChange:
