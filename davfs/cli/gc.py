@@ -15,6 +15,7 @@ from davfs.cli.status import columns
 from davfs.core.errors import DavfsError, Unavailable, VolumeHeld
 
 POLL_S = 0.3
+PATIENCE_S = 10.0
 SILENCE_S = 30.0
 """How long the node that runs the collector may be silent before the command gives up waiting; the run goes on."""
 
@@ -72,19 +73,24 @@ def _collect(remote: Remote, volume: Mapping[str, Any], dry_run: bool) -> dict[s
 
 
 def _start(remote: Remote, volume: Mapping[str, Any], dry_run: bool) -> tuple[str, int]:
-    """(the node that runs the collector, when it began)."""
-    nodes = [volume["holder"]] if volume["holder"] else list(volume["replicas"])
-    if volume["holder"] == "" or volume["holder"] not in (None, *remote.nodes):
-        raise VolumeHeld(f"a program holds {volume['name']!r}: its chunks are collected when it is free again")
-    troubles = []
-    for node in nodes:
-        try:
-            begun = remote.ask_node(node, "node.gc_run", {"name": volume["name"], "dry_run": dry_run})
-        except DavfsError as error:
-            troubles.append(f"{node}: {error.message}")
-        else:
-            return node, int(begun["began_ns"])
-    raise Unavailable(f"no node can collect {volume['name']!r} now. " + "; ".join(troubles))
+    """(the node that runs the collector, when it began). Tries for a moment: a grant may just be ending."""
+    ends = time.monotonic() + PATIENCE_S
+    while True:
+        nodes = [volume["holder"]] if volume["holder"] else list(volume["replicas"])
+        if volume["holder"] == "" or volume["holder"] not in (None, *remote.nodes):
+            raise VolumeHeld(f"a program holds {volume['name']!r}: its chunks are collected when it is free again")
+        troubles = []
+        for node in nodes:
+            try:
+                begun = remote.ask_node(node, "node.gc_run", {"name": volume["name"], "dry_run": dry_run})
+            except DavfsError as error:
+                troubles.append(f"{node}: {error.message}")
+            else:
+                return node, int(begun["began_ns"])
+        if time.monotonic() > ends:
+            raise Unavailable(f"no node can collect {volume['name']!r} now. " + "; ".join(troubles))
+        time.sleep(POLL_S)
+        volume = remote.ask("admin.volume_show", {"name": volume["name"]})
 
 
 def _status(arguments: argparse.Namespace) -> int:

@@ -16,12 +16,14 @@ from davfs.cluster.chunk_write import Upload
 from davfs.cluster.collecting import Collecting
 from davfs.cluster.collector import Report
 from davfs.cluster.in_use import InUse
+from davfs.core import keys, values
 from davfs.core.chunking import digest_of
 from davfs.core.effects import Protocol_
 from davfs.core.errors import DavfsError
-from davfs.core.model import TRASH
+from davfs.core.model import TRASH, ChunkRef, Epoch, Manifest, Position
+from davfs.core.record import OPERATION, DocumentChange, Record, encode
 from davfs.sim import cluster as sim_cluster
-from davfs.sim.cluster import TIMING, VOLUME_ID
+from davfs.sim.cluster import TIMING, VOLUME_ID, WatchedStore
 from davfs.sim.faults import Troubles
 from davfs.sim.memory_chunks import MemoryChunkStore
 from davfs.sim.simulation import Simulation
@@ -373,6 +375,40 @@ def test_an_order_of_before_a_restart_is_refused(stage: Collected) -> None:
     assert isinstance(run[0], Report)
     assert "node-2" in run[0].skipped
     assert stage.nodes["node-2"].chunks.has(VOLUME_ID, digest_of(b"x" * 40))
+
+
+def _named_by_a_late_record(monkeypatch: pytest.MonkeyPatch, *mutants: Callable[[pytest.MonkeyPatch], None]) -> int:
+    """A deposed holder's PUT of BODY is late on one replica, and may yet become a conflict copy; its chunks are old."""
+    with monkeypatch.context() as patch:
+        for mutant in mutants:
+            mutant(patch)
+        stage = Collected(patch)
+        stage.ok("put", ("a",), OTHER)
+        chunks = []
+        for start in range(0, 100, 40):
+            piece = BODY[start : start + 40]
+            chunks.append(ChunkRef(digest_of(piece), len(piece), ("node-1", "node-2", "node-3")))
+            for node in stage.nodes.values():
+                node.chunks.put(VOLUME_ID, chunks[-1].digest, piece)
+        at = Position(Epoch(1, 0), 3)
+        value = values.encode_manifest(Manifest(100, 1, "e", 40, tuple(chunks)))
+        puts = ((keys.make(keys.MANIFEST, "1.1.0-0", keys.version_of(at)), value),)
+        late = encode(Record(VOLUME_ID, at, OPERATION, "", (DocumentChange("d/0", b"", (), puts),)))
+        with stage.nodes["node-2"].stores[VOLUME_ID]._writing(durable=True) as db:
+            db.execute("INSERT INTO late (incarnation, counter, seq, record) VALUES (1, 0, 3, ?)", (late,))
+            db.execute("COMMIT")
+        stage.wait(AGE_S)
+        stage.run_collector()
+        return stage.copies(BODY)
+
+
+def _forgets_late_records(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(WatchedStore, "late_records", lambda self: [])
+
+
+def test_what_a_late_record_names_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _named_by_a_late_record(monkeypatch) == 3
+    assert _named_by_a_late_record(monkeypatch, _forgets_late_records) == 0
 
 
 def _renamed_behind_the_scan(monkeypatch: pytest.MonkeyPatch, *mutants: Callable[[pytest.MonkeyPatch], None]) -> list[str]:
