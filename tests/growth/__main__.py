@@ -14,14 +14,13 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from davfs.cluster import files
+from davfs.cluster import files, trash
 from davfs.cluster.api import Caller
-from davfs.core import keys
 from davfs.core.model import DIRECTORY, FILE, ROOT, ChunkRef, Entry, Manifest
 from davfs.core.namespace import Edits
 from davfs.core.ports import IndexView
@@ -73,9 +72,8 @@ class Growth:
         first, *others = self.measures
         return all(m.disk <= FACTOR * first.disk and m.memory <= FACTOR * first.memory for m in others)
 
-    def _part(self, what: str, work: object) -> None:
+    def _part(self, what: str, work: Callable[[], None]) -> None:
         began = time.monotonic()
-        assert callable(work)
         work()
         took = time.monotonic() - began
         peak = disk(self._node.directory), resident()
@@ -122,9 +120,8 @@ class Growth:
             for part in range(first, min(first + 10 * IN_RECORD, self._files), IN_RECORD):
                 self._create(parent, part, IN_RECORD)
             for entries in self._members(parent):
-                self._commit(lambda edits, entries=entries: [edits.trash(entry) for entry in entries])
-            for entries in self._members("trash"):
-                self._purge(entries)
+                self._delete(entries)
+            self._node.run(trash.empty(self._node.holder()))
 
     def _make_directory(self, name: str) -> str:
         made: list[str] = []
@@ -146,24 +143,21 @@ class Growth:
         for first in range(0, len(entries), IN_RECORD):
             yield entries[first : first + IN_RECORD]
 
-    def _purge(self, entries: list[Entry]) -> None:
+    def _delete(self, entries: list[Entry]) -> None:
         with self._view() as view:
-            manifests = {entry.inode: view.manifest(entry.inode) for entry in entries}
+            contents = [held[0] if (held := view.manifest(entry.inode)) is not None else "" for entry in entries]
 
         def build(edits: Edits) -> None:
-            for entry in entries:
-                edits.delete(keys.NAME, entry.inode, entry.version)
-                held = manifests[entry.inode]
-                if held is not None:
-                    edits.delete(keys.MANIFEST, entry.inode, held[0])
+            for entry, content in zip(entries, contents, strict=True):
+                edits.trash(entry, content)
 
         self._commit(build)
 
     def _view(self) -> AbstractContextManager[IndexView]:
         return self._node.holder().replica.store.view()
 
-    def _commit(self, build: object) -> None:
-        self._node.run(self._node.holder().commit(build, ""))  # type: ignore[arg-type]
+    def _commit(self, build: Callable[[Edits], object]) -> None:
+        self._node.run(self._node.holder().commit(build, ""))
 
 
 def disk(directory: Path) -> int:

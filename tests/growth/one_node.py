@@ -65,7 +65,7 @@ class OneNode:
         self._applied = ThreadSignal()
         self.runtime = ThreadRuntime(NODE, Nobody(), self._submit)
         self._submit(("r1", "node_set", NODE, f"http://{NODE}", "", 1.0, ""), 1.0)
-        policy = VolumePolicy(copies=1, write_quorum=1, replicas=1)
+        policy = VolumePolicy(copies=1, write_quorum=1, replicas=1, trash_days=0)
         self._submit(("r2", "volume_create", VOLUME_ID, VOLUME, asdict(policy), [NODE]), 1.0)
         site = Site(
             node=NODE,

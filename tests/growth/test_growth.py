@@ -13,17 +13,17 @@ LOOK_ALL_S = 1.0
 
 def test_overwrites_creates_and_deletes_leave_nothing_behind(tmp_path: Path) -> None:
     with OneNode(tmp_path, LOOK_ALL_S) as node:
-        growth = Growth(node, LOOK_ALL_S, stay=500, overwrites=800, files_=3000)
+        growth = Growth(node, LOOK_ALL_S, stay=500, overwrites=1200, files_=3000)
         assert growth.run()
         store = node.holder().replica.store
-        assert store.floor.seq > 200
+        assert store.floor.seq > 100
         with store.view() as view:
             assert view.usage()[0] == 501
         sizes = dict(store.document_sizes("", 10_000))
         assert node.compaction.compacted > 20
     database = sqlite3.connect(tmp_path / "volumes" / f"{VOLUME_ID}.sqlite")
     count, size = database.execute("SELECT count(*), sum(length(record)) FROM log").fetchone()
-    assert count <= 1150 and size < 3 << 20
+    assert count <= 1200 and size < 3 << 20
     assert database.execute("SELECT count(*) FROM document_change").fetchone()[0] < 64 * len(sizes)
     stays = database.execute("SELECT sum(length(json)) FROM manifest").fetchone()[0]
     assert sum(sizes.values()) < 2 * stays

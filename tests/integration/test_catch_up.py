@@ -11,7 +11,7 @@ from tests.support.cluster import DevCluster
 from tests.support.writes import Writer, judge
 
 MISSED = 1600
-LIMITS = "\n[limits]\nlog_thousands = 1\nsnapshot_mib_per_s = 3\n"
+LIMITS = "\n[limits]\nlog_thousands = 1\nsnapshot_mib_per_s = 1\n"
 """A thousand records are kept for who is away; a snapshot takes seconds, so that it can be interrupted."""
 
 
@@ -27,15 +27,14 @@ def test_catching_up_by_snapshots(make_drive: Any) -> None:
     first, second = (number for number in (1, 2, 3) if number != lagging)
     drive.kill(lagging)
     _change(drive, [first, second])
-    drive.until("trimmed logs", lambda: _floor(drive, first, first) > 100, 30)
+    drive.until("trimmed logs", lambda: _floor(drive, first, first) > 100, 60)
     writer = Writer([drive.url(first), drive.url(second)], 1, largest=20_000)
     writer.start()
 
     drive.serve(lagging)
-    drive.until("the snapshot to come", lambda: (_of(drive, first, lagging) or {}).get("catching"), 30)
-    shown = drive.command("volume", "show", "demo", number=first).stdout
-    assert f"replica on node-{lagging}: catching up by a snapshot" in shown
-    drive.until("some of it", lambda: ((_of(drive, first, lagging) or {}).get("catching") or [0])[0] > 0, 30)
+    shown = f"replica on node-{lagging}: catching up by a snapshot, "
+    drive.until("it to be shown", lambda: shown in drive.command("volume", "show", "demo", number=first).stdout, 60)
+    drive.until("some of it", lambda: (_of(drive, first, lagging).get("catching") or [0])[0] > 0, 60)
     drive.kill(lagging)
     drive.serve(lagging)
     took = _caught_up(drive, first, lagging)
@@ -49,7 +48,7 @@ def test_catching_up_by_snapshots(make_drive: Any) -> None:
     drive.serve(lagging)
     took = _caught_up(drive, first, lagging)
     assert _of(drive, first, lagging)["incarnation"] != incarnation
-    drive.until("its new store to vote", lambda: _votes(drive, first, lagging) != incarnation, 20)
+    drive.until("its new store to vote", lambda: _votes(drive, first, lagging) != incarnation, 60)
     print(f"without its database: caught up after {took:.1f} s")
     writer.await_ack(15)
     writer.finish()
@@ -57,13 +56,13 @@ def test_catching_up_by_snapshots(make_drive: Any) -> None:
     drive.kill(first)  # what is left needs the one that caught up
     late = Writer([drive.url(lagging), drive.url(second)], 2, largest=20_000)
     late.start()
-    late.await_ack(20)
+    late.await_ack(30)
     late.finish()
-    others = ["small.txt", *(f"s{n}" for n in range(100)), *(f"d{n}/" for n in range(MISSED))]
+    others = ["small.txt", *(f"s{n}" for n in range(40)), *(f"d{n}/" for n in range(MISSED))]
     with drive.client(lagging) as client:
         assert judge(client, [writer, late], others) > 0
         assert len(client.members()) >= MISSED
-        assert client.get("s42").body == b"042" * 20_000
+        assert client.get("s24").body == b"024" * 20_000
         assert client.get("small.txt").body == b"small"
 
 
@@ -75,7 +74,7 @@ def _change(drive: DevCluster, numbers: list[int]) -> None:
 
     with drive.client(numbers[0]) as client:
         assert client.put("small.txt", b"small").ok
-        for number in range(100):  # small chunks, which travel with the snapshot
+        for number in range(40):  # small chunks, which travel with the snapshot
             assert client.put(f"s{number}", b"%03d" % number * 20_000).ok
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(some, range(4)))
@@ -103,7 +102,7 @@ def _caught_up(drive: DevCluster, asked: int, number: int) -> float:
         mine, other = standing[f"node-{number}"], standing[f"node-{asked}"]
         return bool(mine and other and not mine["catching"] and other["committed"][1] - mine["committed"][1] < 100)
 
-    return drive.until("the lagging replica to catch up", close, 60)
+    return drive.until("the lagging replica to catch up", close, 120)
 
 
 def _votes(drive: DevCluster, asked: int, number: int) -> str:
