@@ -57,6 +57,7 @@ class Compaction:
         self._looked: dict[str, float] = {}  # volume -> when all of its documents were looked at
         self._weighed: dict[tuple[str, str], int] = {}  # (volume, document) -> its size when it was found good enough
         self.compacted = 0
+        self.quiet = 0  # looks at all documents of a volume that found nothing to do
 
     def stop(self) -> None:
         self._stopped = True
@@ -75,7 +76,7 @@ class Compaction:
         """Compact what needs it in one volume, if this node may; how many documents that were."""
         if not self._maintenance.may_borrow(replica.volume):
             return 0
-        done = 0
+        done, began_all = 0, self._site.clock.now()
         heavy: list[tuple[str, int]] = []
         for name, size in self._candidates(replica):
             if self._stopped or not self._maintenance.may_borrow(replica.volume):
@@ -90,6 +91,8 @@ class Compaction:
                 heavy = []
         if heavy:
             done += yield from self._compact(replica, heavy)
+        elif not done and self._looked.get(replica.volume, 0.0) >= began_all:
+            self.quiet += 1
         return done
 
     def _candidates(self, replica: Replica) -> Iterator[tuple[str, int]]:

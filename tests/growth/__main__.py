@@ -29,6 +29,7 @@ from tests.growth.one_node import NODE, OneNode
 
 IN_RECORD = 100
 LOOK_ALL_S = 5.0
+SETTLE_LIMIT_S = 1800.0
 MIB = 1 << 20
 FACTOR = 2.0
 
@@ -86,7 +87,9 @@ class Growth:
         """Wait until trimming and compaction have nothing left to do: nothing changes while all is looked at twice."""
         began = changed = time.monotonic()
         before = self._state()
-        while time.monotonic() - changed < 2 * self._look_all_s + 3:
+        quiet = self._node.compaction.quiet
+        while time.monotonic() - changed < 2 * self._look_all_s + 3 or self._node.compaction.quiet < quiet + 2:
+            assert time.monotonic() - began < SETTLE_LIMIT_S, "it does not come to rest"
             time.sleep(0.5)
             if (now := self._state()) != before:
                 before, changed = now, time.monotonic()
