@@ -124,13 +124,14 @@ def _write_netrc(home: Path, target: Target) -> None:
     netrc.chmod(0o600)
 
 
-def _extend(parser: argparse.ArgumentParser) -> None:
+def extend(parser: argparse.ArgumentParser) -> None:
+    """The arguments of this runner alone."""
     parser.add_argument("--timeout", type=float, default=120.0, help="seconds for the whole script")
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; exit code 0, 1 (an operation failed) or 3 (cadaver is missing)."""
-    return command(__doc__ or "", check, argv, _extend)
+    return command(__doc__ or "", check, argv, extend)
 
 
 if __name__ == "__main__":

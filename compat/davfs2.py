@@ -78,13 +78,14 @@ def _unmount(mount: Path, home: Path) -> None:
         raise CompatError("still mounted")
 
 
-def _extend(parser: argparse.ArgumentParser) -> None:
+def extend(parser: argparse.ArgumentParser) -> None:
+    """The arguments of this runner alone."""
     parser.add_argument("--files", type=int, default=60, help="files in the tree")
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; exit code 0, 1 (an operation failed) or 3 (davfs2 is missing or this user is not root)."""
-    return command(__doc__ or "", check, argv, _extend)
+    return command(__doc__ or "", check, argv, extend)
 
 
 if __name__ == "__main__":

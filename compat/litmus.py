@@ -76,14 +76,15 @@ def check(target: Target, arguments: argparse.Namespace) -> Report:
     return report
 
 
-def _extend(parser: argparse.ArgumentParser) -> None:
+def extend(parser: argparse.ArgumentParser) -> None:
+    """The arguments of this runner alone."""
     parser.add_argument("--timeout", type=float, default=180.0, help="seconds for all suites together")
     parser.add_argument("--verbose", action="store_true", help="print litmus's own output too")
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; exit code 0, 1 (a failure, warning or skip) or 3 (litmus is missing)."""
-    return command(__doc__ or "", check, argv, _extend)
+    return command(__doc__ or "", check, argv, extend)
 
 
 if __name__ == "__main__":

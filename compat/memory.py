@@ -103,7 +103,8 @@ def _network(action):
         raise CompatError(f"the connection broke: {error!r}") from error
 
 
-def _extend(parser: argparse.ArgumentParser) -> None:
+def extend(parser: argparse.ArgumentParser) -> None:
+    """The arguments of this runner alone."""
     parser.add_argument("--size", type=int, default=2 << 30, help="bytes (default 2 GiB)")
     parser.add_argument("--through", action="append", default=[], metavar="URL", help="read through this URL too")
     parser.add_argument("--pid-file", action="append", default=[], help="file with the pid of a server process")
@@ -112,7 +113,7 @@ def _extend(parser: argparse.ArgumentParser) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; exit code 0 or 1."""
-    return command(__doc__ or "", check, argv, _extend)
+    return command(__doc__ or "", check, argv, extend)
 
 
 if __name__ == "__main__":

@@ -188,7 +188,8 @@ class Run:
             )
 
 
-def _extend(parser: argparse.ArgumentParser) -> None:
+def extend(parser: argparse.ArgumentParser) -> None:
+    """The arguments of this runner alone."""
     parser.add_argument(
         "--through", action="append", default=[], metavar="URL", help="the same collection on another node"
     )
@@ -200,7 +201,7 @@ def _extend(parser: argparse.ArgumentParser) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; exit code 0, 1 (an operation failed) or 3 (an rclone is missing)."""
-    return command(__doc__ or "", check, argv, _extend)
+    return command(__doc__ or "", check, argv, extend)
 
 
 if __name__ == "__main__":

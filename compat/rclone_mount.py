@@ -100,14 +100,15 @@ def _tail(log: Path) -> str:
     return log.read_text(errors="replace")[-600:] if log.exists() else ""
 
 
-def _extend(parser: argparse.ArgumentParser) -> None:
+def extend(parser: argparse.ArgumentParser) -> None:
+    """The arguments of this runner alone."""
     parser.add_argument("--files", type=int, default=60, help="files in the tree")
     parser.add_argument("--binary", action="append", choices=BINARIES, help="only this rclone (default: both)")
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; exit code 0, 1 (an operation failed) or 3 (rclone or FUSE is missing)."""
-    return command(__doc__ or "", check, argv, _extend)
+    return command(__doc__ or "", check, argv, extend)
 
 
 if __name__ == "__main__":
