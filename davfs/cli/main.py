@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from davfs import __version__
-from davfs.cli import cert, dev, gc, init, lock, node, password, scrub, serve, session, sim, status, user, volume
+from davfs.cli import cert, dev, gc, init, lock, node, password, scrub, serve, session, sim, status, trash, user, volume
 from davfs.core.errors import DavfsError
 
 
@@ -20,7 +20,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="davfs", description="A network drive that survives the loss of a machine.")
     top.add_argument("--version", action="version", version=f"davfs {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (dev, init, serve, status, volume, session, lock, gc, scrub, node, cert, user, password, sim):
+    for group in (dev, init, serve, status, volume, trash, session, lock, gc, scrub, node, cert, user, password, sim):
         group.register(commands)
     return top
 

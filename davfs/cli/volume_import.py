@@ -11,7 +11,6 @@ import os
 import secrets
 import sys
 import tempfile
-import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -23,9 +22,10 @@ from typing import IO, Any
 import msgpack
 
 from davfs.cli.archive import Member, Reader
+from davfs.cli.at_holder import AtHolder
 from davfs.cli.progress import Progress, size
 from davfs.cli.remote import Remote, add_config, connect
-from davfs.core.errors import ConfigError, CorruptData, DavfsError, InvalidInput, NotHolder, StaleEpoch, Unavailable
+from davfs.core.errors import ConfigError, CorruptData, DavfsError, InvalidInput
 from davfs.core.model import DIRECTORY
 from davfs.core.names import check_path
 
@@ -38,7 +38,6 @@ BATCH_WEIGHT = 200 << 10
 
 BATCH_ITEMS = 200
 WINDOW = 4
-TRY_S = 60.0
 PUT_TIMEOUT = 120.0
 CHUNK_TIMEOUT = 30.0
 
@@ -94,13 +93,10 @@ class Import:
         self.skipped: list[str] = []
         self._counts = {"created": 0, "replaced": 0, "kept": 0}
         self._bytes = 0
-        self._remote = remote
         self._volume = volume
         self._mode = mode
-        remote.learn(remote.ask("admin.status", {})["nodes"])
-        shown = remote.ask("admin.volume_show", {"name": volume})
-        self._chunk_size = int(shown["policy"]["chunk_size"])
-        self._holder = str(shown["holder"] or shown["replicas"][0])
+        self._at = AtHolder(remote, volume)
+        self._chunk_size = int(self._at.shown["policy"]["chunk_size"])
         self._batch: list[dict[str, Any]] = []
         self._paths: set[tuple[str, ...]] = set()
         self._weight = self._batched = 0
@@ -191,7 +187,7 @@ class Import:
                 data = _exactly(member, read, min(left, self._chunk_size))
                 left -= len(data)
                 args = {"volume": self._volume, "seed": seed, "number": len(made) + len(waiting)}
-                waiting.append(pool.submit(self._ask, "node.import_chunk", args, data, CHUNK_TIMEOUT))
+                waiting.append(pool.submit(self._at.ask, "node.import_chunk", args, data, CHUNK_TIMEOUT))
                 while len(waiting) >= WINDOW or (waiting and not left):
                     made.append(waiting.popleft().result()["chunk"])
                     self.progress.show(f"{size(self._bytes + member.size - left)}: {'/'.join(member.path)}")
@@ -200,34 +196,11 @@ class Import:
     def _put(self, entries: list[dict[str, Any]], mode: str, counted: bool = True) -> list[str]:
         args = {"volume": self._volume, "mode": mode, "request_id": secrets.token_hex(16)}
         blob = msgpack.packb(entries, use_bin_type=True)
-        done: list[str] = self._ask("node.import_put", args, blob, PUT_TIMEOUT)["done"]
+        done: list[str] = self._at.ask("node.import_put", args, blob, PUT_TIMEOUT)["done"]
         if counted:
             for what in done:
                 self._counts[what] += 1
         return done
-
-    def _ask(self, method: str, args: dict[str, Any], blob: bytes, timeout: float) -> Any:
-        """The holder's answer, whoever that is by now. A request that may have been done is asked for again under its id."""
-        ends = time.monotonic() + TRY_S
-        nodes = [self._holder]
-        while True:
-            node = nodes.pop(0)
-            try:
-                value, _ = self._remote.exchange(node, method, args, blob, timeout)
-            except KeyError:
-                trouble = f"{node} is no longer in the cluster"
-            except (NotHolder, StaleEpoch, Unavailable) as error:
-                trouble = f"{node}: {error.message}"
-                if (holder := error.data.get("holder")) in self._remote.nodes:
-                    nodes.insert(0, holder)
-            else:
-                self._holder = node
-                return value
-            if time.monotonic() > ends:
-                raise Unavailable(f"nobody takes what is to be imported. {trouble}")
-            if not nodes:
-                nodes = sorted(self._remote.nodes, key=lambda name: name == node)
-                time.sleep(0.2)
 
 
 def _exactly(member: Member, read: Callable[[int], bytes], length: int) -> bytes:

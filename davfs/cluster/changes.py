@@ -102,7 +102,7 @@ def delete(holder: Holder, path: Path, condition: Condition, caller: Caller) -> 
         entry = tree.require(view, path)
         tree.require_unlocked(holder.locks(), caller, path, membership=True, members=True)
         content = tree.content_version(view, entry)
-        return lambda edits: edits.trash(entry, content)
+        return lambda edits: edits.trash(entry, content, path)
 
     ticket = yield from holder.gates.enter([path], holder.site.timing.gate)
     try:
@@ -135,7 +135,7 @@ def move(
 
         def build(edits: Edits) -> bool:
             if replaced is not None:
-                edits.trash(replaced, gone)
+                edits.trash(replaced, gone, target)
             edits.rename(entry, parent.inode, target[-1], mtime_ns if entry.is_directory else None)
             if held is not None and mtime_ns is not None:
                 edits.write(entry.inode, replace(held[1], mtime_ns=mtime_ns), held[0])

@@ -112,11 +112,12 @@ def _copy_gated(
     staged: list[str] = []  # the version under which the top stands in the trash, once it does
 
     def build(edits: Edits) -> bool:
+        edits.who = caller.principal
         with store.view() as view:  # the gate keeps the source as it is, whatever else changes
             work.copy_some(view, edits)
         if work.finished:
             if replaced is not None:
-                edits.trash(replaced, gone)
+                edits.trash(replaced, gone, target)
             work.name(edits, parent.inode, target[-1], staged[0] if staged else None)
         elif not staged:
             use.add([staged_name(work.inode)])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Any
 
-from davfs.cluster import tree
+from davfs.cluster import tree, versions
 from davfs.cluster.api import Caller, Condition, Reader
 from davfs.cluster.changes import Build, change_gated, require_space
 from davfs.cluster.chunk_read import read_chunk
@@ -137,6 +137,7 @@ def publish(
         written.check()
         existing, parent = check(view)
         held = view.manifest(existing.inode) if existing is not None else None
+        kept = versions.to_keep(holder, view, path, existing, held, manifest.etag)
 
         def build(edits: Edits) -> list[Any]:
             if existing is None:
@@ -144,6 +145,8 @@ def publish(
                 entry = Entry(inode, parent.inode, path[-1], FILE, edits.version, now, manifest.mtime_ns)
             else:
                 entry = existing
+                if kept is not None:
+                    edits.keep(existing, kept, path)
             edits.write(entry.inode, manifest, held[0] if held is not None else None)
             entry = replace(entry, mtime_ns=manifest.mtime_ns, size=manifest.size, etag=manifest.etag)
             return [existing is None, list(astuple(entry))]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import astuple, dataclass, field, replace
 
-from davfs.cluster import positions, tree
+from davfs.cluster import positions, tree, versions
 from davfs.cluster.api import Caller, Condition, PartPlace, Reader
 from davfs.cluster.changes import Build, change_gated, require_space
 from davfs.cluster.chunk_write import Upload
@@ -115,8 +115,12 @@ def write(
         def prepare(view: IndexView) -> Build:
             look(view)
             part.check()
+            held = None if now.content.version is None else (now.content.version, now.content.manifest)
+            kept = versions.to_keep(holder, view, path, now.entry, held, manifest.etag)
 
             def build(edits: Edits) -> list[object]:
+                if kept is not None:
+                    edits.keep(now.entry, kept, path)
                 after.write(edits, entry.inode, now.content.version)  # the gate has kept every other writer away
                 return list(astuple(entry))
 

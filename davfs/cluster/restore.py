@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
-from davfs.cluster import tree
+from davfs.cluster import tree, versions
 from davfs.cluster.api import Caller
 from davfs.cluster.changes import Build, change_gated, require_space
 from davfs.cluster.chunk_write import Upload
@@ -131,6 +131,7 @@ class _Plan:
         return build
 
     def _plan(self, view: IndexView, item: Item, manifest: Manifest | None) -> str:
+        tree.refuse_trash(item.path)
         at = place(item.path)
         again = at in self._made
         existing = None if again else tree.resolve(view, item.path)
@@ -177,11 +178,15 @@ class _Plan:
         if self._mode is Mode.REFUSE:
             raise AlreadyExists(f"/{'/'.join(item.path)} is there already; nothing was replaced", path=list(item.path))
         held = view.manifest(existing.inode)
+        etag = manifest.etag if manifest is not None else ""
+        kept = versions.to_keep(self._holder, view, item.path, existing, held, etag)
         wanted = item.properties if item.properties is not None else {name: xml for name, (_, xml) in old.items()}
         gone = [name for name in old if name not in wanted]
         changed = {name: xml for name, xml in wanted.items() if name not in old or old[name][1] != xml}
 
         def write(edits: Edits) -> None:
+            if kept is not None:
+                edits.keep(existing, kept, item.path)
             if manifest is not None:
                 edits.write(existing.inode, manifest, held[0] if held is not None else None)
             if existing.inode != ROOT:

@@ -7,14 +7,17 @@ goes by the wall clock of the records; it is a policy and no fence.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 
+from davfs.cluster import versions
 from davfs.cluster.holder import Holder
 from davfs.cluster.pace import Pace
 from davfs.cluster.site import Site
 from davfs.core import keys
 from davfs.core.effects import Protocol_
 from davfs.core.model import Entry, VolumePolicy
+from davfs.core.names import TRASH_NAME
 from davfs.core.namespace import Edits
 from davfs.core.ports import IndexView
 
@@ -40,30 +43,70 @@ def due_before(site: Site, policy: VolumePolicy) -> int:
     return site.clock.wall_ns() - days * DAY_NS
 
 
-def empty(holder: Holder, removed: Callable[[int], None] = lambda count: None) -> Protocol_[int]:
-    """Take away all that is due; the number of entries. ``removed`` is told of each record's."""
+def empty(
+    holder: Holder,
+    removed: Callable[[int], None] = lambda count: None,
+    *,
+    before_ns: int | None = None,
+    most: int | None = None,
+) -> Protocol_[int]:
+    """Take away all that is due, or all that came before a time; the number of entries. ``removed`` is told of each record's.
+    ``most``: end once so many are gone."""
     pace, total = Pace(holder.site.clock), 0
-    before = due_before(holder.site, holder.state().policy)
-    while True:
-        taken: list[str] = []
+    total += yield from _thin(holder, removed, pace)
+    before = due_before(holder.site, holder.state().policy) if before_ns is None else before_ns
+    while most is None or total < most:
         with holder.replica.store.view() as view:
             some = _due(holder, view, before)
         if not some:
             return total
-
-        def build(edits: Edits, taken: list[str] = taken) -> None:
-            with holder.replica.store.view() as view:
-                for entry in _leaves(view, _due(holder, view, before), AT_ONCE):
-                    _take_away(view, edits, entry)
-                    taken.append(entry.inode)
-                    if edits.size > BATCH_BYTES:
-                        return
-
-        yield from holder.commit(build, "")
+        taken = yield from _take(holder, lambda view: _leaves(view, _due(holder, view, before), AT_ONCE))
         if not taken:
             return total
-        total += len(taken)
-        removed(len(taken))
+        total += taken
+        removed(taken)
+        yield from pace.rest()
+    return total
+
+
+def _take(holder: Holder, some: Callable[[IndexView], Iterable[Entry]]) -> Protocol_[int]:
+    """Take entries away by one record, under the gate of the trash: nobody restores one of them meanwhile."""
+    ticket = yield from holder.gates.enter([(TRASH_NAME,)], holder.site.timing.gate)
+    taken: list[str] = []
+
+    def build(edits: Edits) -> None:
+        with holder.replica.store.view() as view:
+            for entry in some(view):
+                _take_away(view, edits, entry)
+                taken.append(entry.inode)
+                if edits.size > BATCH_BYTES:
+                    return
+
+    try:
+        yield from holder.commit(build, "")
+    finally:
+        holder.gates.leave(ticket)
+    return len(taken)
+
+
+def _thin(holder: Holder, removed: Callable[[int], None], pace: Pace) -> Protocol_[int]:
+    """Take away the earlier contents of which a file has too many (``versions.py``)."""
+    total = 0
+    while True:
+        with holder.replica.store.view() as view:
+            files = view.earlier_most(versions.MOST, AT_ONCE)
+        if not files:
+            return total
+
+        def some(view: IndexView, files: Sequence[str] = files) -> Iterator[Entry]:
+            gone = (inode for file in files for inode in versions.too_many(view.earlier(file)))
+            yield from (entry for inode in islice(gone, AT_ONCE) if (entry := view.entry(inode)) is not None)
+
+        taken = yield from _take(holder, some)
+        if not taken:
+            return total
+        total += taken
+        removed(taken)
         yield from pace.rest()
 
 

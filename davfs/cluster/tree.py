@@ -7,8 +7,9 @@ from collections.abc import Collection
 from davfs.cluster.api import Caller
 from davfs.core import locks
 from davfs.core.canonical import place
-from davfs.core.errors import NotACollection, NotFound, ParentMissing
+from davfs.core.errors import Forbidden, NotACollection, NotFound, ParentMissing
 from davfs.core.model import HIDDEN, ROOT, UPLOADS, DavLock, Entry, Path
+from davfs.core.names import TRASH_NAME
 from davfs.core.ports import IndexView
 
 
@@ -42,10 +43,17 @@ def require_directory(view: IndexView, path: Path) -> Entry:
 
 def require_parent(view: IndexView, path: Path) -> Entry:
     """The collection that is to hold the path; :class:`ParentMissing` (409) if there is none (RFC 4918, 9.3.1)."""
+    refuse_trash(path)
     parent = resolve(view, path[:-1])
     if parent is None or not parent.is_directory:
         raise ParentMissing(f"/{'/'.join(path[:-1])} is no collection; create it first")
     return parent
+
+
+def refuse_trash(path: Path) -> None:
+    """:class:`Forbidden` for places where a volume shows its trash."""
+    if path[:1] == (TRASH_NAME,):
+        raise Forbidden(f"/{TRASH_NAME} is where the trash is shown, to be read only; `davfs trash restore` takes things out")
 
 
 def content_version(view: IndexView, entry: Entry | None) -> str:

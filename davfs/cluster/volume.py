@@ -7,7 +7,19 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from itertools import islice
 
-from davfs.cluster import changelog, changes, copying, dav_locks, entering, files, partial, rehash, tree, uploads
+from davfs.cluster import (
+    changelog,
+    changes,
+    copying,
+    dav_locks,
+    entering,
+    files,
+    partial,
+    rehash,
+    trash_view,
+    tree,
+    uploads,
+)
 from davfs.cluster.api import Caller, ChangePage, Condition, LockRequest, PartPlace, Reader
 from davfs.cluster.holder import Holder
 from davfs.cluster.sessions import Visit
@@ -15,8 +27,10 @@ from davfs.cluster.threads import ThreadRuntime
 from davfs.core import locks
 from davfs.core.chunking import spans
 from davfs.core.digests import Digests
-from davfs.core.errors import Forbidden
+from davfs.core.errors import Forbidden, NotACollection, NotFound
 from davfs.core.model import DavLock, Entry, Path, VolumeInfo
+from davfs.core.names import TRASH_NAME
+from davfs.core.ports import IndexView
 from davfs.core.sessions import SessionKey
 
 READ_AHEAD = 2
@@ -75,12 +89,14 @@ class HeldVolume:
     def lookup(self, path: Path) -> Entry | None:
         self._holder.check_lease()
         with self._store.view() as view:
-            return tree.resolve(view, path)
+            return trash_view.resolve(view, path) if trash_view.in_trash(path) else tree.resolve(view, path)
 
     def children(self, path: Path) -> list[Entry]:
         self._holder.check_lease()
+        if path == (TRASH_NAME,):
+            return [entry for entry, _ in trash_view.members(self._store.view)]
         with self._store.view() as view:
-            return view.children(tree.require_directory(view, path).inode)
+            return view.children(self._directory(view, path).inode)
 
     def properties(self, entry: Entry) -> Mapping[str, str]:
         self._holder.check_lease()
@@ -89,8 +105,10 @@ class HeldVolume:
 
     def members(self, path: Path) -> Iterator[tuple[Entry, Mapping[str, str]]]:
         self._holder.check_lease()
+        if path == (TRASH_NAME,):
+            return trash_view.members(self._store.view)
         with self._store.view() as view:
-            return view.members(tree.require_directory(view, path).inode)
+            return view.members(self._directory(view, path).inode)
 
     def digests(self, entry: Entry) -> Digests:
         self._holder.check_lease()
@@ -100,16 +118,32 @@ class HeldVolume:
     def members_digests(self, path: Path) -> Mapping[str, Digests]:
         self._holder.check_lease()
         with self._store.view() as view:
-            return view.members_digests(tree.require_directory(view, path).inode)
+            return view.members_digests(self._directory(view, path).inode)
 
     def open(self, path: Path) -> HeldContent:
         self._holder.check_lease()
         with self._store.view() as view:
-            entry = tree.require(view, path)
+            entry = self._require(view, path)
             if entry.is_directory:
                 raise Forbidden("a collection has no content")
             held = view.manifest(entry.inode)
         return HeldContent(self._runtime, files.OpenFile(self._holder, entry, held[1] if held is not None else None))
+
+    @staticmethod
+    def _require(view: IndexView, path: Path) -> Entry:
+        """The entry at a path, of the trash too."""
+        if not trash_view.in_trash(path):
+            return tree.require(view, path)
+        entry = trash_view.resolve(view, path)
+        if entry is None:
+            raise NotFound(f"there is nothing at /{'/'.join(path)}")
+        return entry
+
+    def _directory(self, view: IndexView, path: Path) -> Entry:
+        entry = self._require(view, path)
+        if not entry.is_directory:
+            raise NotACollection(f"/{'/'.join(path)} is a file")
+        return entry
 
     def sync_token(self) -> str:
         self._holder.check_lease()

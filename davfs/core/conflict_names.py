@@ -21,10 +21,14 @@ def label_of(version: str, inode: str) -> str:
 
 def conflict_name(name: str, label: str, attempt: int = 1) -> str:
     """The name beside ``name``; ``attempt`` 2, 3, ... give others, should it be taken."""
+    return marked_name(name, f" (conflict {label})" + (f" {attempt}" if attempt > 1 else ""))
+
+
+def marked_name(name: str, mark: str) -> str:
+    """The name with a mark before its extension, its stem cut so that it is a name still."""
     stem, dot, extension = name.rpartition(".")
     if not stem or len(extension.encode()) > 32:
         stem, dot, extension = name, "", ""
-    mark = f" (conflict {label})" + (f" {attempt}" if attempt > 1 else "")
     tail = mark + dot + extension
     return _cut(stem, MAX_NAME - len(tail.encode())) + tail
 

@@ -153,4 +153,7 @@ def _add_shadow(view: MergeView, node: Node, key: keys.Key, text: str, version: 
 def _as_written(entry: NameEntry) -> NameEntry:
     """The entry without what a merge made of it."""
     parent, name = entry.raw or (entry.parent, entry.name)
-    return NameEntry(parent, name, entry.kind, entry.created_ns, entry.mtime_ns, deleted=entry.deleted, was=entry.was)
+    return NameEntry(
+        parent, name, entry.kind, entry.created_ns, entry.mtime_ns,
+        deleted=entry.deleted, was=entry.was, trashed=entry.trashed,
+    )  # fmt: skip

@@ -12,6 +12,9 @@ from davfs.core.errors import InvalidInput, NameTooLong
 from davfs.core.model import MAX_NAME, MAX_PATH, Path
 
 MAX_VOLUME_NAME = 64
+TRASH_NAME = ".davfs-trash"
+"""Where a volume shows its trash (cluster/trash_view.py): nothing else stands there."""
+
 RESERVED = "remote.php"
 _VOLUME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 _REFUSED = frozenset(chr(c) for c in (*range(32), *range(0x7F, 0xA0))) | {"/", "\ufffe", "\uffff"}

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from davfs.core import keys, values
 from davfs.core.chunking import segmented
-from davfs.core.model import TRASH, ChunkRef, Entry, Manifest, Position
+from davfs.core.model import FILE, TRASH, ChunkRef, Entry, Manifest, Path, Position
 from davfs.core.values import NameEntry
 
 Segment: TypeAlias = tuple[int, tuple[ChunkRef, ...]]
@@ -73,11 +73,26 @@ class Edits:
         was = (entry.parent, entry.name) if entry.is_directory and parent != entry.parent else None  # for core/merge.py
         self._place(entry, NameEntry(parent, name, entry.kind, entry.created_ns, mtime_ns, was=was))
 
-    def trash(self, entry: Entry, content: str) -> None:
+    def trash(self, entry: Entry, content: str, path: Path = ()) -> None:
         """Delete: the top inode moves under the trash inode, one edit however big the tree. ``content``: the version of a
-        file's manifest, so that a merge can tell what was deleted from what was written by someone else ("": none)."""
+        file's manifest, so that a merge can tell what was deleted from what was written by someone else ("": none).
+        ``path``: where it was; without one nobody finds it in the trash."""
         deleted = (entry.parent, entry.name, content)
-        self._place(entry, NameEntry(TRASH, entry.inode, entry.kind, entry.created_ns, deleted=deleted))
+        trashed = ("/".join(path), self.who, "") if path else None
+        self._place(entry, NameEntry(TRASH, entry.inode, entry.kind, entry.created_ns, deleted=deleted, trashed=trashed))
+
+    def keep(self, entry: Entry, manifest: Manifest, path: Path) -> None:
+        """Put what a file holds into the trash, as an entry of its own there, before it is overwritten."""
+        inode = self.new_inode()
+        deleted = (entry.parent, entry.name, self.version)  # its own content's: to a merge this is trash and no deletion
+        trashed = ("/".join(path), self.who, entry.inode)
+        value = NameEntry(TRASH, inode, FILE, entry.created_ns, deleted=deleted, trashed=trashed)
+        self.put(keys.NAME, inode, values.encode_entry(value))
+        self.write(inode, manifest, None)
+
+    def restore(self, entry: Entry, parent: str, name: str) -> None:
+        """Take a top of the trash out of it, with all that is below it."""
+        self._place(entry, NameEntry(parent, name, entry.kind, entry.created_ns))
 
     def _place(self, entry: Entry, to: NameEntry) -> None:
         self.put(keys.NAME, entry.inode, values.encode_entry(to), old_version=entry.version)

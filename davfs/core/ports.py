@@ -165,6 +165,17 @@ class Gone(NamedTuple):
     directory: str
 
 
+class Trashed(NamedTuple):
+    """A top of the trash: since when (wall clock of its record), where it was (names joined by /), which account put it
+    there, and of which file (inode) it is an earlier content ("": it was deleted)."""
+
+    entry: Entry
+    since_ns: int
+    path: str
+    who: str
+    earlier_of: str
+
+
 class IndexView(Protocol):
     """Reads of one committed state of a volume; all reads through one view see the same state."""
 
@@ -195,6 +206,22 @@ class IndexView(Protocol):
     def trashed(self, before_ns: int, limit: int) -> list[Entry]:
         """Up to ``limit`` tops of the trash that came there before ``before_ns`` (wall clock of their records), the oldest
         first."""
+        ...
+
+    def trash(self, after: tuple[int, str], limit: int) -> list[Trashed]:
+        """Up to ``limit`` tops of the trash whose path is known, that follow (time, inode), the oldest first."""
+        ...
+
+    def trashed_entry(self, inode: str) -> Trashed | None:
+        """One of them by its inode."""
+        ...
+
+    def earlier(self, inode: str) -> list[tuple[str, int]]:
+        """(inode, time) of a file's earlier contents in the trash, the oldest first."""
+        ...
+
+    def earlier_most(self, more_than: int, limit: int) -> list[str]:
+        """Inodes of up to ``limit`` files that have more earlier contents than that."""
         ...
 
     def manifest(self, inode: str) -> tuple[str, Manifest] | None:

@@ -169,6 +169,7 @@ class Settlement:
             entry.deleted,
             entry.was,
             node.origin or (canon if canon != node.inode else ""),
+            entry.trashed,
         )
         wanted[keys.make(keys.NAME, node.inode, chosen.version)] = values.encode_entry(shown)
         for version, other in node.names.items():

@@ -16,7 +16,9 @@ from davfs.core.model import DIRECTORY, FILE, MAX_NAME, ChunkRef, Manifest
 
 _HEX = frozenset("0123456789abcdef")
 _DIGEST_LENGTH = 64  # hex digits of a 32-byte BLAKE3 digest
-_OPTIONAL = {"t": "mtime_ns", "r": "raw", "q": "claim", "d": "deleted", "w": "was", "o": "origin"}  # of a name entry
+_OPTIONAL = {  # of a name entry
+    "t": "mtime_ns", "r": "raw", "q": "claim", "d": "deleted", "w": "was", "o": "origin", "f": "trashed",
+}  # fmt: skip
 
 
 class NameEntry(NamedTuple):
@@ -28,6 +30,9 @@ class NameEntry(NamedTuple):
     place that it would have but for others of its name; ``deleted``, of what is in the trash: parent, name and the version of
     the content ("" for none) as they were; ``was``, the place that a directory was moved from; ``origin``, of a conflict
     copy: the file that its content was written to, and of a directory that was merged into another: that one.
+
+    ``trashed``, of what people find in the trash: its path from the root (names joined by /), the account that deleted or
+    overwrote it, and, of a file's earlier content, the inode of that file ("": it was deleted).
     """
 
     parent: str
@@ -40,11 +45,12 @@ class NameEntry(NamedTuple):
     deleted: tuple[str, str, str] | None = None
     was: tuple[str, str] | None = None
     origin: str = ""
+    trashed: tuple[str, str, str] | None = None
 
     @property
     def plain(self) -> bool:
         """Whether nothing but the ordinary is known of it."""
-        return self[5:] == (None, None, None, None, "")
+        return self[5:] == (None, None, None, None, "", None)
 
 
 def encode_name(parent: str, name: str, kind: str, created_ns: int, mtime_ns: int | None = None) -> str:
@@ -66,11 +72,14 @@ def decode_name(text: str) -> NameEntry:
     """The name entry in a value."""
     value = _load(text, {"p", "n", "k", "c"}, _OPTIONAL.keys())
     _check_name(value["p"], value["n"], value["k"], value["c"], value.get("t"))
-    raw, claim, deleted, was = (_place(value.get(f), length) for f, length in (("r", 2), ("q", 2), ("d", 3), ("w", 2)))
+    lengths = (("r", 2), ("q", 2), ("d", 3), ("w", 2), ("f", 3))
+    raw, claim, deleted, was, trashed = (_place(value.get(field), length) for field, length in lengths)
     origin = value.get("o", "")
     if type(origin) is not str:
         raise ValueError(f"an origin must be an inode: {origin!r}")
-    return NameEntry(value["p"], value["n"], value["k"], value["c"], value.get("t"), raw, claim, deleted, was, origin)
+    return NameEntry(
+        value["p"], value["n"], value["k"], value["c"], value.get("t"), raw, claim, deleted, was, origin, trashed
+    )
 
 
 def _place(value: object, length: int) -> Any:

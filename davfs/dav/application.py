@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from davfs.cluster.api import Drive, Volume
+from davfs.cluster.trash_view import in_trash
 from davfs.core.accounts import ADMIN, Accounts
 from davfs.core.errors import DavfsError, Forbidden, InvalidInput, VolumeNotFound
 from davfs.dav import copy_move, errors, get, lock, uploads
@@ -37,6 +38,7 @@ from davfs.dav.request import DavSettings, Request, Response
 from davfs.dav.root import RootHandler
 from davfs.dav.target import ROOT_TARGET, Target, parse_target
 
+IN_TRASH = frozenset({"GET", "HEAD", "PROPFIND"})
 Handler = Callable[[Request, Volume], Response]
 _LATIN = "latin-1"
 
@@ -142,6 +144,8 @@ class DavApplication:
         if target.volume is None or target.volume == ASSETS:
             return self._outside(request, target)
         handler = uploads.serve if uploads.is_upload(target.path) else self._handlers.get(request.method)
+        if in_trash(target.path) and request.method not in IN_TRASH:
+            raise Forbidden("the trash is to be read only; `davfs trash restore` takes things out of it")
         if handler is None:
             raise Refused(405, f"{request.method} is not understood here")
         try:

@@ -55,6 +55,7 @@ from davfs.node.programs import VOLUME_METHODS, Programs
 from davfs.node.renewal import Ended, Renewal, load_own, renew_by_hand
 from davfs.node.replica_admin import ReplicaAdmin
 from davfs.node.scrub_admin import ScrubAdmin
+from davfs.node.trash_admin import TrashAdmin
 from davfs.node.usage_admin import UsageAdmin
 from davfs.node.voters import Voters
 from davfs.rpc.admission import has_authority
@@ -140,6 +141,7 @@ class Node:
         self.looks = Looks(self.site, self.replicas, self.gateway)
         stack.callback(self.looks.stop)
         self.imports = Imports(self.gateway, self.runtime)
+        self.trash = TrashAdmin(self.gateway, self.runtime)
         self.usage = UsageAdmin(self.state, self.raft, self.gateway.sessions, self.site.request_id, self.replicas.standing)
         self.accounts = AccountAdmin(config.dav, self.state, self.raft, self.site.clock, self.site.request_id)
         self.expiry = Expiry(self.site, lambda: self.raft.is_leader, lambda: self.raft.term)
@@ -223,7 +225,7 @@ class Node:
             **self.admin.handlers(), **self.usage.handlers(), **self.accounts.handlers(), **self.programs.handlers(),
             **self.admission.handlers(), **self.departure.handlers(),
             **self.replica_admin.handlers(), **self.past.handlers(), **self.looks.handlers(),
-            **self.certificates.handlers(), **self.renewal.handlers(), **self.imports.handlers(),
+            **self.certificates.handlers(), **self.renewal.handlers(), **self.imports.handlers(), **self.trash.handlers(),
             **self.collecting.handlers(), **self.scrubbing.handlers(),
         }  # fmt: skip
         return {method: of(method) for method in self.service.handlers} | own

@@ -18,7 +18,7 @@ from davfs.core.canonical import canonical
 from davfs.core.digests import Digests
 from davfs.core.errors import CorruptData
 from davfs.core.model import DIRECTORY, ROOT, UPLOADS, ChunkRef, Entry, Epoch, Manifest, Position
-from davfs.core.ports import Change, Gone
+from davfs.core.ports import Change, Gone, Trashed
 from davfs.storage import listing
 
 _COLUMNS = "inode, parent, name, kind, version, created_ns, mtime_ns, size, etag"  # the order of Entry's fields
@@ -45,6 +45,16 @@ _MEMBERS_DIGESTS = (
     "SELECT m.inode, m.json -> '$.d' AS digests FROM entry e CROSS JOIN manifest m ON m.inode = e.inode"
     " WHERE e.parent = ? AND digests IS NOT NULL"
 )
+_TRASHED = f"SELECT {_COLUMNS}, trashed_ns, trashed_path, trashed_by, earlier_of FROM entry"
+_TRASH = (
+    f"{_TRASHED} WHERE trashed_ns >= ? AND (trashed_ns, inode) > (?, ?) AND trashed_path IS NOT NULL"
+    " ORDER BY trashed_ns, inode LIMIT ?"
+)
+
+
+def _trashed(row: tuple[Any, ...]) -> Trashed:
+    since, path, who, file = row[9:]
+    return Trashed(Entry(*row[:9]), since, path, who, file or "")
 
 
 def _digests(inode: str, text: str) -> Digests:
@@ -106,6 +116,27 @@ class SqliteIndexView:
         """Up to ``limit`` tops of the trash that came there before ``before_ns``, the oldest first."""
         statement = f"SELECT {_COLUMNS} FROM entry WHERE trashed_ns < ? ORDER BY trashed_ns, inode LIMIT ?"
         return [Entry(*row) for row in self._db.execute(statement, (before_ns, limit)).fetchall()]
+
+    def trash(self, after: tuple[int, str], limit: int) -> list[Trashed]:
+        """Up to ``limit`` tops of the trash whose path is known, that follow (time, inode), the oldest first."""
+        return [_trashed(row) for row in self._db.execute(_TRASH, (after[0], *after, limit)).fetchall()]
+
+    def trashed_entry(self, inode: str) -> Trashed | None:
+        """One of them by its inode."""
+        row = self._db.execute(f"{_TRASHED} WHERE inode = ? AND trashed_path IS NOT NULL", (inode,)).fetchone()
+        return None if row is None else _trashed(row)
+
+    def earlier(self, inode: str) -> list[tuple[str, int]]:
+        """(inode, time) of a file's earlier contents in the trash, the oldest first."""
+        statement = "SELECT inode, trashed_ns FROM entry WHERE earlier_of = ? ORDER BY trashed_ns, inode"
+        return self._db.execute(statement, (inode,)).fetchall()
+
+    def earlier_most(self, more_than: int, limit: int) -> list[str]:
+        """Inodes of up to ``limit`` files that have more earlier contents than that."""
+        statement = (
+            "SELECT earlier_of FROM entry WHERE earlier_of IS NOT NULL GROUP BY earlier_of HAVING count(*) > ? LIMIT ?"
+        )
+        return [inode for (inode,) in self._db.execute(statement, (more_than, limit)).fetchall()]
 
     def manifest(self, inode: str) -> tuple[str, Manifest] | None:
         """(version, manifest) of a file, without the chunks of its segments."""

@@ -95,7 +95,11 @@ class IndexWriter:
             )
         if (name.parent == TRASH) is not (old is not None and old[1] == TRASH):
             since = at_ns if name.parent == TRASH else None
-            self._db.execute("UPDATE entry SET trashed_ns = ? WHERE inode = ?", (since, key.inode))
+            path, who, file = name.trashed or (None, None, None)
+            self._db.execute(
+                "UPDATE entry SET trashed_ns = ?, trashed_path = ?, trashed_by = ?, earlier_of = ? WHERE inode = ?",
+                (since, path, who, file or None, key.inode),
+            )
         self.marks.below(name.parent)
         if name.kind == DIRECTORY:
             self.marks.below(key.inode)

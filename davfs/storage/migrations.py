@@ -55,6 +55,11 @@ ALTER TABLE state ADD COLUMN gone_floor INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE entry ADD COLUMN trashed_ns INTEGER;
 UPDATE entry SET trashed_ns = (SELECT root_mtime_ns FROM state) WHERE parent = 'trash';
 CREATE INDEX entry_by_trashed ON entry (trashed_ns) WHERE trashed_ns IS NOT NULL;
+-- Where it was, who put it there, and of which file it is an earlier content. Of what format 1 deleted that is not known.
+ALTER TABLE entry ADD COLUMN trashed_path TEXT;
+ALTER TABLE entry ADD COLUMN trashed_by TEXT;
+ALTER TABLE entry ADD COLUMN earlier_of TEXT;
+CREATE INDEX entry_by_earlier ON entry (earlier_of, trashed_ns) WHERE earlier_of IS NOT NULL;
 """,
 }
 
