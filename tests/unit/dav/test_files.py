@@ -69,12 +69,13 @@ def test_odd_names(dav: DavClient, name):
     assert dav("PROPFIND", "/to/", Depth="1").hrefs == ["/demo/to/", hrefs[1].replace("/demo/", "/demo/to/")]
 
 
-@pytest.mark.parametrize("name", ["%01", "a%0Ab", "%00", "%FF", "a%2Fb", "..", "%2E%2E", "%7F", "x" * 256, "%ED%A0%80"])
+@pytest.mark.parametrize("name", ["%01", "a%0Ab", "%00", "%FF", "a%2Fb", "..", "%2E%2E", "%7F", "%ED%A0%80", "x" * 256])
 def test_impossible_names_are_refused(dav: DavClient, name):
+    status = 414 if len(name) > 255 else 400
     for method in ("PUT", "MKCOL", "LOCK", "GET"):
-        assert dav(method, f"/{name}").status == 400
+        assert dav(method, f"/{name}").status == status
     assert dav("PUT", "/f", b"").status == 201
-    assert dav("MOVE", "/f", Destination=f"/demo/{name}").status == 400
+    assert dav("MOVE", "/f", Destination=f"/demo/{name}").status == status
     assert dav("PROPFIND", "/", Depth="1").status == 207
 
 

@@ -17,7 +17,7 @@ from davfs.dav.target import OtherServer, Target, host_name, href, parse_destina
 from davfs.dav.xml import escape, parse
 
 NAMES = st.text(
-    st.characters(blacklist_categories=["Cs"], blacklist_characters="/\x7f\ufffe\uffff", min_codepoint=32),
+    st.characters(blacklist_categories=["Cs", "Cc"], blacklist_characters="/\ufffe\uffff"),
     min_size=1,
     max_size=60,
 ).filter(lambda n: n not in (".", "..") and len(n.encode()) <= 255)
