@@ -72,8 +72,8 @@ class Table:
     def text(self) -> str:
         """The table in Markdown, then a list of what went wrong or was not run."""
         lines = [_row(["client", "operation", *self.columns]), _row(["---"] * (2 + len(self.columns)))]
-        before = ""
-        for (client, operation), row in self.cells.items():
+        before, clients = "", list(dict.fromkeys(client for client, _ in self.cells))
+        for (client, operation), row in sorted(self.cells.items(), key=lambda item: clients.index(item[0][0])):
             shown = "" if client == before else client
             lines.append(_row([shown, operation, *(row.get(column, "") for column in self.columns)]))
             before = client
@@ -83,6 +83,8 @@ class Table:
 def fill(table: Table, target: Target, column: str, others: Sequence[str], options: argparse.Namespace) -> None:
     """Run every client through one URL into one column."""
     for name, module in RUNNERS.items():
+        if options.only and name not in options.only:
+            continue
         arguments_parser = parser("")
         module.extend(arguments_parser)
         arguments = arguments_parser.parse_args([target.url])
@@ -90,7 +92,7 @@ def fill(table: Table, target: Target, column: str, others: Sequence[str], optio
             if hasattr(arguments, option):
                 setattr(arguments, option, options.files if option == "files" else list(others))
         table.add(name, column, partial(module.check, target, arguments), _anywhere)
-    for transcript in _read_all(options.transcript):
+    for transcript in _read_all(options.only):
         work = partial(play, transcript, target, others, options.size)
         table.add(f"{transcript.client} (transcript)", column, work, _operation)
 
@@ -120,9 +122,12 @@ def main(argv: list[str] | None = None) -> int:
     arguments.add_argument("--name", action="append", default=[], help="a column's heading, in the order of the URLs")
     arguments.add_argument("--files", type=int, default=SMALL["files"], help="files of the trees that are copied")
     arguments.add_argument("--size", type=int, default=SMALL["size"], help="bytes of a transcript's large file")
-    arguments.add_argument("--transcript", action="append", default=[], help="only these transcripts")
+    known = "; ".join([*RUNNERS, *transcripts()])
+    arguments.add_argument("--only", action="append", default=[], help=f"only this client or transcript of {known}")
     arguments.add_argument("--out", type=Path, help="write the table here too")
     given = arguments.parse_args(argv)
+    if unknown := set(given.only) - {*RUNNERS, *transcripts()}:
+        arguments.error(f"no client {', '.join(sorted(unknown))}; there are {known}")
     urls = [str(url).rstrip("/") + "/" for url in (given.url, *given.others)]
     names = [*given.name, *urls[len(given.name) :]]
     table = Table(names[: len(urls)])

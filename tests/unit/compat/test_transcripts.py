@@ -128,4 +128,5 @@ def test_a_failure_stays_in_the_table_whatever_comes_after_it() -> None:
     table.add("other", "second", absent, str)
     assert table.cells == {("client", "save"): {"first": FAILED}, ("other", "all"): {"second": NOT_RUN}}
     assert table.exit_code == 1
+    assert [line.split(" | ")[0] for line in table.text().splitlines()[2:4]] == ["| client", "| other"]
     assert OK not in table.text() and "why" in table.text() and "it is not installed" in table.text()
