@@ -125,7 +125,7 @@ def main(argv: list[str] | None = None) -> int:
     known = "; ".join([*RUNNERS, *transcripts()])
     arguments.add_argument("--only", action="append", default=[], help=f"only this client or transcript of {known}")
     arguments.add_argument("--out", type=Path, help="write the table here too")
-    given = arguments.parse_args(argv)
+    given = arguments.parse_intermixed_args(argv)
     if unknown := set(given.only) - {*RUNNERS, *transcripts()}:
         arguments.error(f"no client {', '.join(sorted(unknown))}; there are {known}")
     urls = [str(url).rstrip("/") + "/" for url in (given.url, *given.others)]

@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.add_argument("name", nargs="*", help=f"which of {', '.join(files)} (default: all)")
     arguments.add_argument("--through", action="append", default=[], metavar="URL", help="look at effects here too")
     arguments.add_argument("--size", type=int, default=DEFAULT_SIZE, help="bytes of the large file (100,000,000)")
-    given = arguments.parse_args(argv)
+    given = arguments.parse_intermixed_args(argv)
     if unknown := set(given.name) - set(files):
         arguments.error(f"no transcript {', '.join(sorted(unknown))}; there are {', '.join(files)}")
     code = EXIT_OK

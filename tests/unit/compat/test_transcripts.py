@@ -9,6 +9,7 @@ import pytest
 from compat.report import Report, ToolMissing
 from compat.table import FAILED, NOT_RUN, OK, Table
 from compat.target import Target
+from compat.transcripts.__main__ import main
 from compat.transcripts.play import play
 from compat.transcripts.script import ScriptError, parse, read, transcripts
 from davfs.dav.application import DavApplication
@@ -95,6 +96,12 @@ def test_what_a_step_keeps_is_sent_by_a_later_one(target: Target) -> None:
     unlock = "> UNLOCK /a.txt\n> Lock-Token: <{token}>\n< 204\n= unlocked /a.txt"
     report = _play(target, PUT, LOCK + "= keep token locktoken", unlock)
     assert len(report.steps) == 3 and not report.failed, report.text()
+
+
+def test_the_command_takes_names_and_options_in_any_order(target: Target, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([target.url, "--size", "5000", "keepass", "--through", target.url]) == 0
+    printed = capsys.readouterr().out
+    assert "KeePass" in printed and "Joplin" not in printed
 
 
 @pytest.mark.parametrize(
