@@ -39,12 +39,15 @@ def _register_volumes(actions: Any) -> None:
     create.add_argument("--write-quorum", type=int, metavar="W", help="copies that a write waits for")
     create.add_argument("--read-quorum", type=int, metavar="R", help="copies that a read asks")
     create.add_argument("--trash-days", type=int, metavar="D", help="days that deleted files are kept (default 7)")
+    create.add_argument("--quota", type=_bytes, metavar="SIZE", help="how much it may hold, trash included (as 500G)")
     create.add_argument("--replicas", type=int, metavar="M", help="nodes that hold the directory tree")
     create.add_argument("--consistency", choices=("strict", "available"))
     create.add_argument("--mode", choices=("shared", "exclusive"))
     create.add_argument("--reads", choices=("lease", "confirmed"))
     _action(actions, "list", _list, "show all volumes", named=False)
     _action(actions, "show", _show, "show one volume with policy, grant, sessions and DAV locks")
+    quota = _action(actions, "set-quota", _set_quota, "change how much a volume may hold; what is there stays")
+    quota.add_argument("quota", type=_bytes, metavar="SIZE", help="bytes, or as 500M, 20G, 2T (of 1024); none: no limit")
     delete = _action(actions, "delete", _delete, "delete a volume with everything in it")
     delete.add_argument("--yes", action="store_true", help="do not ask")
     delete.add_argument("--force", action="store_true", help="also while somebody holds it")
@@ -79,7 +82,8 @@ def _tell(arguments: argparse.Namespace, method: str, args: dict[str, Any], text
 
 
 def _create(arguments: argparse.Namespace) -> int:
-    keys = ("chunk_size", "copies", "write_quorum", "read_quorum", "replicas", "consistency", "mode", "reads", "trash_days")
+    keys = ("chunk_size", "copies", "write_quorum", "read_quorum", "replicas", "consistency", "mode", "reads", "trash_days",
+            "quota")  # fmt: skip
     policy = {key: getattr(arguments, key) for key in keys if getattr(arguments, key) is not None}
     with connect(arguments.config) as remote:
         value = remote.ask("admin.volume_create", {"name": arguments.name, "policy": policy})
@@ -123,6 +127,23 @@ def _show(arguments: argparse.Namespace) -> int:
         kind = "exclusive" if lock["exclusive"] else "shared"
         print(f"lock: {kind} on {lock['path']} for {lock['timeout_s']} s, by {lock['principal'] or 'anyone'}: {lock['token']}")
     return 0
+
+
+def _set_quota(arguments: argparse.Namespace) -> int:
+    args = {"name": arguments.name, "quota": arguments.quota}
+    text = "volume {name} may hold {quota} bytes" if arguments.quota else "volume {name} has no quota"
+    return _tell(arguments, "admin.volume_quota", args, text)
+
+
+def _bytes(text: str) -> int:
+    """A size as people write it; ValueError for anything else, which argparse reports."""
+    if text == "none":
+        return 0
+    power = "KMGT".find(text[-1:].upper()) + 1
+    number = text[:-1] if power else text
+    if not number.isascii() or not number.isdigit():
+        raise ValueError(text)
+    return int(number) << (10 * power)
 
 
 def _delete(arguments: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ from davfs.cluster import tree
 from davfs.cluster.api import Caller, Condition
 from davfs.cluster.holder import Holder
 from davfs.cluster.log import Attachment
+from davfs.cluster.space import RESERVE_BYTES
 from davfs.core.canonical import place
 from davfs.core.cluster_state import value_of
 from davfs.core.effects import Protocol_, Submit
@@ -27,9 +28,6 @@ log = logging.getLogger(__name__)
 
 Build: TypeAlias = Callable[[Edits], Any]
 Prepare: TypeAlias = Callable[[IndexView], Build]
-
-RESERVE_BYTES = 8 << 20
-"""Kept free on this node's disk for the records of what is still to be answered; below it nothing new is taken."""
 
 
 def change(holder: Holder, caller: Caller, paths: Sequence[Path], prepare: Prepare) -> Protocol_[Any]:

@@ -154,7 +154,7 @@ class CollectorRuns:
         if state is None:
             return False
         with replica.store.view() as view:
-            return bool(view.trashed(trash.due_before(self._site, state.policy), 1))
+            return bool(view.trashed(trash.due_before(self._site, state.policy, view.usage()[1]), 1))
 
     def run(self) -> Protocol_[None]:
         """The background task."""

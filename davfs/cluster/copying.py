@@ -11,6 +11,7 @@ from dataclasses import replace
 from davfs.cluster import changes, tree
 from davfs.cluster.api import Caller, Condition
 from davfs.cluster.holder import Holder
+from davfs.cluster.quota import Share
 from davfs.cluster.trash import staged_name
 from davfs.core import keys, values
 from davfs.core.effects import Protocol_
@@ -81,13 +82,17 @@ def copy(
     changes.require_space(holder)
     ticket = yield from holder.gates.enter([source, target], holder.site.timing.gate)
     try:
-        return (yield from _copy_gated(holder, source, target, overwrite, shallow, condition, caller, mtime_ns))
+        with holder.quota.share(holder.state().policy.quota) as share:
+            return (
+                yield from _copy_gated(holder, share, source, target, overwrite, shallow, condition, caller, mtime_ns)
+            )
     finally:
         holder.gates.leave(ticket)
 
 
 def _copy_gated(
     holder: Holder,
+    share: Share,
     source: Path,
     target: Path,
     overwrite: bool,
@@ -107,6 +112,7 @@ def _copy_gated(
         replaced = changes.target_of(holder, view, target, overwrite, caller)
         gone = tree.content_version(view, replaced)
         parent = tree.require_parent(view, target)
+        share.take_tree(view, entry, shallow)
     work = TreeCopy(entry, shallow, holder.site.clock.wall_ns(), mtime_ns)
     use = holder.site.in_use.begin(holder.credentials.volume)  # what is staged is no trash
     staged: list[str] = []  # the version under which the top stands in the trash, once it does

@@ -13,6 +13,7 @@ from davfs.cluster.chunk_read import read_chunk
 from davfs.cluster.chunk_write import Upload, targets
 from davfs.cluster.holder import Holder
 from davfs.cluster.log import Attachment
+from davfs.cluster.quota import Share
 from davfs.core import values
 from davfs.core.chunking import CHUNKS_PER_SEGMENT, Span, digest_of, etag_of
 from davfs.core.digests import Digests, Hashing
@@ -77,25 +78,28 @@ def put(
     def check(view: IndexView) -> tuple[Entry | None, Entry]:
         return look(holder, view, path, condition, caller)
 
-    with holder.replica.store.view() as view:
-        done = view.reply(caller.request_id) if caller.request_id else None
-        if done is not None:
-            return answer(done[0])
-        check(view)
-    holder.require_majority()
-    before_body()
-    hashing = Hashing(name for name, _ in digests) if digests else None
-    written = yield from store(holder, read, length, hashing, chunk_size)
-    if hashing is not None:
-        hashing.require(digests)
-        digests = hashing.digests()
+    with holder.quota.share(holder.state().policy.quota) as share:
+        with holder.replica.store.view() as view:
+            done = view.reply(caller.request_id) if caller.request_id else None
+            if done is not None:
+                return answer(done[0])
+            existing, _ = check(view)
+        share.credit = existing.size if existing is not None else 0
+        share.require(length or 0)
+        holder.require_majority()
+        before_body()
+        hashing = Hashing(name for name, _ in digests) if digests else None
+        written = yield from store(holder, share, read, length, hashing, chunk_size)
+        if hashing is not None:
+            hashing.require(digests)
+            digests = hashing.digests()
 
-    ticket = yield from holder.gates.enter([path], holder.site.timing.gate)
-    try:
-        return (yield from publish(holder, path, written, chunk_size, mtime_ns, digests, caller, check))
-    finally:
-        holder.gates.leave(ticket)
-        written.end()
+        ticket = yield from holder.gates.enter([path], holder.site.timing.gate)
+        try:
+            return (yield from publish(holder, share, path, written, chunk_size, mtime_ns, digests, caller, check))
+        finally:
+            holder.gates.leave(ticket)
+            written.end()
 
 
 def look(
@@ -119,6 +123,7 @@ def answer(reply: list[Any]) -> tuple[Entry, bool]:
 
 def publish(
     holder: Holder,
+    share: Share,
     path: Path,
     written: Written,
     chunk_size: int,
@@ -136,8 +141,12 @@ def publish(
     def prepare(view: IndexView) -> Build:
         written.check()
         existing, parent = check(view)
+        replaced = existing.size if existing is not None else 0
+        if replaced < share.credit:
+            share.credit = replaced
+            share.take(0, view)  # less is replaced than there was when it began
         held = view.manifest(existing.inode) if existing is not None else None
-        kept = versions.to_keep(holder, view, path, existing, held, manifest.etag)
+        kept = versions.to_keep(holder, view, share, path, existing, held, manifest.etag)
 
         def build(edits: Edits) -> list[Any]:
             if existing is None:
@@ -165,9 +174,10 @@ def manifest_of(holder: Holder, chunks: tuple[ChunkRef, ...], chunk_size: int, m
 
 
 def store(
-    holder: Holder, read: Reader, length: int | None, hashing: Hashing | None, chunk_size: int
+    holder: Holder, share: Share, read: Reader, length: int | None, hashing: Hashing | None, chunk_size: int
 ) -> Protocol_[Written]:
-    """Take the body in, chunk by chunk, in a bounded window; run it through ``hashing`` on the way."""
+    """Take the body in, chunk by chunk, in a bounded window; run it through ``hashing`` on the way. Each chunk is
+    reserved in ``share`` before it is written."""
     policy = holder.state().policy
     seed = holder.site.random.token(8).hex()
 
@@ -186,6 +196,7 @@ def store(
         nodes, _ = targets(holder.site, policy, holder.credentials.volume, seed, 0)
         if may_travel(policy.write_quorum, nodes, holder.state().replicas):
             _check_length(len(data), length)
+            share.take(len(data))
             digest = digest_of(data)
             return Written((ChunkRef(digest, len(data), tuple(nodes)),), (Attachment(digest, data),))
     upload = Upload(holder.site, holder.credentials, policy, seed)
@@ -193,6 +204,7 @@ def store(
     while data:
         holder.check_lease()
         total += len(data)
+        share.take(len(data))
         yield from upload.write(data)
         data = fill(reading, chunk_size) if len(data) == chunk_size else b""
     _check_length(total, length)

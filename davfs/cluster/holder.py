@@ -13,6 +13,7 @@ from typing import Any
 
 from davfs.cluster.gates import Gates
 from davfs.cluster.log import Attachment, Credentials, HolderLog, Pending
+from davfs.cluster.quota import Quota
 from davfs.cluster.replica import Replica
 from davfs.cluster.sessions import Sessions
 from davfs.cluster.site import Site
@@ -50,6 +51,9 @@ class Holder:
         self.sessions = Sessions(site.clock, site.timing.idle)
         if (claimed := self.state().session) is not None:
             self.sessions.recall(claimed)
+        self.quota = Quota(replica.store)
+        self.free_bytes: dict[str, int] = {}  # what the nodes said last that they have free (``space.py``)
+        self.free_until = 0.0  # when they are to be asked again
         self.log = HolderLog(site, replica, credentials, nodes, self.depose)
         self._workspace = Workspace(site, replica.store, credentials.volume)
         self._lock = Lock()

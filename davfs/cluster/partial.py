@@ -16,6 +16,7 @@ from davfs.cluster.chunk_write import Upload
 from davfs.cluster.content import Content, content_of, rewritten
 from davfs.cluster.files import fill
 from davfs.cluster.holder import Holder
+from davfs.cluster.quota import Share
 from davfs.core.effects import Protocol_
 from davfs.core.errors import Forbidden, IncompleteBody, InvalidInput, PreconditionFailed
 from davfs.core.model import ChunkRef, Entry, Path
@@ -92,7 +93,24 @@ def write(
         if done is not None:
             return Entry(*done[0])
         seen = look(view)
-    place.start(seen.content.size)
+    with holder.quota.share(holder.state().policy.quota) as share:
+        share.take(max(0, place.start(seen.content.size) + length - seen.content.size))
+        return (yield from _write(holder, share, path, place, read, length, mtime_ns, caller, before_body, look, seen))
+
+
+def _write(
+    holder: Holder,
+    share: Share,
+    path: Path,
+    place: PartPlace,
+    read: Reader,
+    length: int,
+    mtime_ns: int | None,
+    caller: Caller,
+    before_body: Callable[[], None],
+    look: Callable[[IndexView], _Seen],
+    seen: _Seen,
+) -> Protocol_[Entry]:
     holder.require_majority()
     before_body()
     part = yield from _take_in(holder, seen, place, read, length)
@@ -116,7 +134,9 @@ def write(
             look(view)
             part.check()
             held = None if now.content.version is None else (now.content.version, now.content.manifest)
-            kept = versions.to_keep(holder, view, path, now.entry, held, manifest.etag)
+            kept = versions.to_keep(
+                holder, view, share, path, now.entry, held, manifest.etag, now.content.size
+            )
 
             def build(edits: Edits) -> list[object]:
                 if kept is not None:

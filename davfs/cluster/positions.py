@@ -69,10 +69,12 @@ def write_at(holder: Holder, inode: str, position: int | None, data: memoryview,
     def change(content: Content) -> Protocol_[Changed]:
         start = content.size if position is None else position
         check_size(content, start, start + len(data))
+        share.take(max(0, start + len(data) - content.size))
         chunks = yield from written(holder, inode, content, start, data)
         return Changed(start, max(content.size, start + len(data)), chunks)
 
-    return (yield from _changed(holder, inode, caller, change))
+    with holder.quota.share(holder.state().policy.quota) as share:
+        return (yield from _changed(holder, inode, caller, change))
 
 
 def resize(holder: Holder, inode: str, size: int, caller: Caller) -> Protocol_[int]:
@@ -80,6 +82,7 @@ def resize(holder: Holder, inode: str, size: int, caller: Caller) -> Protocol_[i
 
     def change(content: Content) -> Protocol_[Changed]:
         check_size(content, size, size)
+        share.take(max(0, size - content.size))
         if size >= content.size:
             return Changed(size, size, (yield from written(holder, inode, content, size, memoryview(b""))))
         kept, rest = divmod(size, content.chunk_size)
@@ -91,7 +94,8 @@ def resize(holder: Holder, inode: str, size: int, caller: Caller) -> Protocol_[i
         yield from upload.write(memoryview(data)[:rest], kept, last.nodes)
         return Changed(size, size, {kept: (yield from upload.finish())[0]})
 
-    return (yield from _changed(holder, inode, caller, change))
+    with holder.quota.share(holder.state().policy.quota) as share:
+        return (yield from _changed(holder, inode, caller, change))
 
 
 def check_size(content: Content, start: int, end: int) -> None:

@@ -18,6 +18,7 @@ from davfs.cluster.changes import Build, change_gated, require_space
 from davfs.cluster.chunk_write import Upload
 from davfs.cluster.files import Written, manifest_of, store
 from davfs.cluster.holder import Holder
+from davfs.cluster.quota import Share
 from davfs.core.canonical import place
 from davfs.core.digests import Digests, Hashing
 from davfs.core.effects import Protocol_
@@ -57,6 +58,8 @@ def store_chunk(holder: Holder, data: bytes, seed: str, number: int) -> Protocol
     """One chunk of a large file, durable on W nodes; ``seed`` spreads the chunks of a file over the nodes."""
     holder.check_lease()
     require_space(holder, len(data))
+    with holder.quota.share(holder.state().policy.quota) as share:
+        share.require(len(data))  # its file's record reserves it
     upload = Upload(holder.site, holder.credentials, holder.state().policy, seed)
     yield from upload.write(data, number)
     (made,) = yield from upload.finish()
@@ -70,13 +73,25 @@ def restore(holder: Holder, items: Sequence[Item], mode: Mode, caller: Caller) -
     """
     holder.check_lease()
     require_space(holder, sum(len(item.data) for item in items))
-    contents = []
-    for item in items:
-        contents.append((yield from _content(holder, item)))
+    with holder.quota.share(holder.state().policy.quota) as share:
+        contents = []
+        for item in items:
+            contents.append((yield from _content(holder, share, item)))
+        return (yield from _restore(holder, share, items, contents, mode, caller))
+
+
+def _restore(
+    holder: Holder,
+    share: Share,
+    items: Sequence[Item],
+    contents: Sequence[tuple[Written, Manifest | None]],
+    mode: Mode,
+    caller: Caller,
+) -> Protocol_[list[str]]:
     ticket = yield from holder.gates.enter([item.path for item in items], holder.site.timing.gate)
     try:
         attachments = [piece for written, _ in contents for piece in written.attachments]
-        plan = _Plan(holder, items, [manifest for _, manifest in contents], mode, caller)
+        plan = _Plan(holder, share, items, [manifest for _, manifest in contents], mode, caller)
 
         def prepare(view: IndexView) -> Build:
             for written, _ in contents:
@@ -89,14 +104,15 @@ def restore(holder: Holder, items: Sequence[Item], mode: Mode, caller: Caller) -
         holder.gates.leave(ticket)
 
 
-def _content(holder: Holder, item: Item) -> Protocol_[tuple[Written, Manifest | None]]:
+def _content(holder: Holder, share: Share, item: Item) -> Protocol_[tuple[Written, Manifest | None]]:
     if item.kind == DIRECTORY:
         return Written(()), None
     written = Written(item.chunks)
+    share.take(sum(chunk.size for chunk in item.chunks))
     if not item.chunks:
         hashing = Hashing(name for name, _ in item.digests) if item.digests else None
         chunk_size = holder.state().policy.chunk_size
-        written = yield from store(holder, io.BytesIO(item.data).read, len(item.data), hashing, chunk_size)
+        written = yield from store(holder, share, io.BytesIO(item.data).read, len(item.data), hashing, chunk_size)
         if hashing is not None:
             hashing.require(item.digests)
     manifest = yield from manifest_of(holder, written.chunks, holder.state().policy.chunk_size, item.mtime_ns)
@@ -107,9 +123,16 @@ class _Plan:
     """What one record is to do, made from one committed state."""
 
     def __init__(
-        self, holder: Holder, items: Sequence[Item], manifests: Sequence[Manifest | None], mode: Mode, caller: Caller
+        self,
+        holder: Holder,
+        share: Share,
+        items: Sequence[Item],
+        manifests: Sequence[Manifest | None],
+        mode: Mode,
+        caller: Caller,
     ) -> None:
         self._holder = holder
+        self._share = share
         self._items = items
         self._manifests = manifests
         self._mode = mode
@@ -179,7 +202,7 @@ class _Plan:
             raise AlreadyExists(f"/{'/'.join(item.path)} is there already; nothing was replaced", path=list(item.path))
         held = view.manifest(existing.inode)
         etag = manifest.etag if manifest is not None else ""
-        kept = versions.to_keep(self._holder, view, item.path, existing, held, etag)
+        kept = versions.to_keep(self._holder, view, self._share, item.path, existing, held, etag)
         wanted = item.properties if item.properties is not None else {name: xml for name, (_, xml) in old.items()}
         gone = [name for name in old if name not in wanted]
         changed = {name: xml for name, xml in wanted.items() if name not in old or old[name][1] != xml}

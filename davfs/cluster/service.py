@@ -43,6 +43,7 @@ class Service:
             "chunk.put": self._checked(self._chunk_put),
             "chunk.get": self._checked(self._chunk_get),
             "chunk.check": self._checked(self._chunk_check),
+            "chunk.free": self._checked(self._chunk_free),
             "chunk.held": self._checked(self.collecting.held),
             "chunk.keep": self._checked(self.collecting.keep),
             "chunk.collect_begin": self._checked(self.collecting.begin),
@@ -128,6 +129,11 @@ class Service:
     def _chunk_get(self, peer: str, args: Mapping[str, Any], blob: bytes) -> Protocol_[Reply]:
         yield from self._check_program(peer, args)
         return Reply({}, self._site.chunks.get(args["volume"], args["digest"]))
+
+    def _chunk_free(self, peer: str, args: Mapping[str, Any], blob: bytes) -> Protocol_[Reply]:
+        """What this node's disk has free."""
+        yield from ()
+        return Reply({"free": self._site.chunks.free_bytes()})
 
     def _chunk_check(self, peer: str, args: Mapping[str, Any], blob: bytes) -> Protocol_[Reply]:
         """The same as ``chunk.get`` without the bytes: verified here, the digest says what is right. A copy that the

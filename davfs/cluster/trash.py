@@ -30,15 +30,19 @@ SHORT_BYTES = 1 << 30
 """With less room than this on the holder's disk nothing stays in the trash for longer than a day."""
 
 
+SHORT_SHARE = 0.9
+"""Nor while more of the quota than this is used."""
+
+
 def staged_name(inode: str) -> str:
     """The name, in ``in_use``, of a tree that is being made under the trash inode and is no trash."""
     return f"i/{inode}"
 
 
-def due_before(site: Site, policy: VolumePolicy) -> int:
-    """What came into the trash before this time (of the wall clock, ns) may go."""
+def due_before(site: Site, policy: VolumePolicy, used: int) -> int:
+    """What came into the trash before this time (of the wall clock, ns) may go. ``used``: bytes that the volume takes."""
     days = policy.trash_days
-    if site.chunks.free_bytes() < SHORT_BYTES:
+    if site.chunks.free_bytes() < SHORT_BYTES or (policy.quota and used > policy.quota * SHORT_SHARE):
         days = min(days, 1)
     return site.clock.wall_ns() - days * DAY_NS
 
@@ -54,7 +58,9 @@ def empty(
     ``most``: end once so many are gone."""
     pace, total = Pace(holder.site.clock), 0
     total += yield from _thin(holder, removed, pace)
-    before = due_before(holder.site, holder.state().policy) if before_ns is None else before_ns
+    with holder.replica.store.view() as view:
+        used = view.usage()[1]
+    before = due_before(holder.site, holder.state().policy, used) if before_ns is None else before_ns
     while most is None or total < most:
         with holder.replica.store.view() as view:
             some = _due(holder, view, before)

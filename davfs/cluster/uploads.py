@@ -112,7 +112,16 @@ def assemble(
         with holder.replica.store.view() as view:
             if [(p.entry.inode, p.version) for p in _parts(view, source)] != [(p.entry.inode, p.version) for p in parts]:
                 raise PreconditionFailed("a part changed while the parts were put together; nothing was changed")
-        result = yield from files.publish(holder, target, written, chunk_size, mtime_ns, digests, caller, check)
+        with holder.quota.share(holder.state().policy.quota) as share:
+            with holder.replica.store.view() as view:
+                existing, _ = check(view)
+            replaced = existing.size if existing is not None else 0
+            share.credit = size + replaced  # the parts go as soon as they are put together
+            share.take(size)
+            share.credit = replaced
+            result = yield from files.publish(
+                holder, share, target, written, chunk_size, mtime_ns, digests, caller, check
+            )
         yield from _remove(holder, source)
     finally:
         holder.gates.leave(ticket)

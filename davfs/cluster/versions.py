@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from davfs.cluster.holder import Holder
+from davfs.cluster.quota import Share
 from davfs.core.model import HIDDEN, Entry, Manifest, Path
 from davfs.core.ports import IndexView
 
@@ -18,10 +19,22 @@ MOST = 16
 
 
 def to_keep(
-    holder: Holder, view: IndexView, path: Path, entry: Entry | None, held: tuple[str, Manifest] | None, etag: str
+    holder: Holder,
+    view: IndexView,
+    share: Share,
+    path: Path,
+    entry: Entry | None,
+    held: tuple[str, Manifest] | None,
+    etag: str,
+    beside: int = 0,
 ) -> Manifest | None:
-    """The manifest of what the file at a path holds, if that is to be kept when it is replaced by the content ``etag``."""
+    """The manifest of what the file at a path holds, if that is to be kept when it is replaced by the content ``etag``.
+
+    Not if that would be over the quota. ``beside``: bytes that keeping it adds to what ``share`` has reserved.
+    """
     if entry is None or held is None or not held[1].size or held[1].etag == etag or path[:1] == (HIDDEN,):
+        return None
+    if not share.may_keep(view, beside):
         return None
     if not holder.state().policy.trash_days:
         return None

@@ -16,6 +16,7 @@ from davfs.cluster import (
     files,
     partial,
     rehash,
+    space,
     trash_view,
     tree,
     uploads,
@@ -158,8 +159,7 @@ class HeldVolume:
 
     def quota(self) -> tuple[int, int]:
         self._holder.check_lease()
-        with self._store.view() as view:
-            return view.usage()[1], self._holder.site.chunks.free_bytes()
+        return self._runtime.run(space.available(self._holder))
 
     # --- changes ----------------------------------------------------------------------------------------------------
 

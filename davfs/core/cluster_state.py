@@ -238,6 +238,14 @@ class ClusterState:
         self._replace(VolumeState(volume_id, name, VolumePolicy(**policy), ReplicaSet(tuple(replicas))))
         return [volume_id, name]
 
+    def _do_volume_quota(self, volume_id: str, quota: int) -> int:
+        """Change how much a volume may hold; 0: no limit."""
+        if type(quota) is not int or quota < 0:
+            raise InvalidInput("a quota is a number of bytes, 0 for none")
+        volume = self.volume(volume_id)
+        self._replace(replace(volume, policy=replace(volume.policy, quota=quota)))
+        return quota
+
     def _do_volume_delete(self, volume_id: str) -> None:
         self.volume(volume_id)
         self.volumes = {key: volume for key, volume in self.volumes.items() if key != volume_id}

@@ -290,6 +290,12 @@ class NoSpace(DavfsError):
     status = 507
 
 
+class QuotaExceeded(NoSpace):
+    """The volume's quota is used up; nothing was changed."""
+
+    code = "quota-exceeded"
+
+
 # --- what is broken ------------------------------------------------------------------------------------------------
 
 

@@ -78,6 +78,7 @@ class VolumePolicy:
     mode: str = "shared"
     reads: str = "lease"
     trash_days: int = 7  # what was deleted is kept in the trash for
+    quota: int = 0  # bytes that files and trash may take; 0: no limit
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from davfs.core.errors import DavfsError, Locked, NotHolder, VolumeHeld
+from davfs.core.errors import DavfsError, Locked, NoSpace, NotHolder, QuotaExceeded, VolumeHeld
 from davfs.dav import xml
 from davfs.dav.request import Headers, Request, Response
 
@@ -68,6 +68,9 @@ def _body(error: DavfsError, request: Request) -> str:
     elif isinstance(error, Locked):
         name = "no-conflicting-lock" if request.method == "LOCK" else "lock-token-submitted"
         condition = f"<D:{name}><D:href>{xml.escape(_locked_href(error, request))}</D:href></D:{name}>"
+    elif isinstance(error, NoSpace):
+        exceeded = isinstance(error, QuotaExceeded)
+        condition = "<D:quota-not-exceeded/>" if exceeded else "<D:sufficient-disk-space/>"  # RFC 4331, 6
     elif error.code == "lock-token-mismatch":
         condition = "<D:lock-token-matches-request-uri/>"
     return _error_xml(condition, error.message)

@@ -68,6 +68,7 @@ class Admin:
             "admin.volume_create": _method(self.volume_create),
             "admin.volume_list": _method(self.volume_list),
             "admin.volume_show": _method(self.volume_show),
+            "admin.volume_quota": _method(self.volume_quota),
             "admin.volume_delete": _method(self.volume_delete),
             "admin.volume_assign": _method(self.volume_assign),
             "admin.volume_refresh": _method(self.volume_refresh),
@@ -142,6 +143,11 @@ class Admin:
             raise Unavailable(f"the policy wants {wanted} nodes and only {len(joined)} have joined ({', '.join(joined)})")
         info = self._create_volume(_text(args, "name"), policy)
         return {"name": info.name, "id": info.id, "replicas": list(info.replicas), "policy": asdict(info.policy)}
+
+    def volume_quota(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Change how many bytes a volume may hold; 0: no limit. What is there stays."""
+        volume = self._named(args)
+        return {"name": volume.name, "quota": self._command(args, "volume_quota", volume.id, args.get("quota"))}
 
     def volume_delete(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Delete a volume that no program or gateway holds, unless ``force``."""

@@ -270,6 +270,7 @@ def _read_policy(table: Table, nodes: int, usual: VolumePolicy) -> VolumePolicy:
         mode=table.text("mode", usual.mode, ("shared", "exclusive")),
         reads=table.text("reads", usual.reads, ("lease", "confirmed")),
         trash_days=table.integer("trash_days", usual.trash_days, low=0, high=3650),
+        quota=table.integer("quota", usual.quota, low=0),
     )
     table.done()
     for key in ("copies", "replicas"):

@@ -38,6 +38,7 @@ VOLUME_METHODS = (
     "chunk.put",
     "chunk.get",
     "chunk.check",
+    "chunk.free",
     "chunk.keep",
 )
 """Methods of ``cluster/service.py`` that a program may call; each checks the token that it bears."""
