@@ -18,6 +18,12 @@ def fsck(drive: DevCluster, volume: str, *options: str, number: int = 1) -> tupl
     return done.returncode, json.loads(done.stdout)
 
 
+def scrubbed(drive: DevCluster) -> set[str]:
+    """The nodes whose last pass over the volume is over."""
+    passes = json.loads(drive.command("scrub", "status", "--json").stdout)["passes"]
+    return {one["node"] for one in passes if one["name"] == "demo" and one["done"]}
+
+
 def test_a_volume_in_use_is_whole_and_its_replicas_are_the_same(drive: DevCluster) -> None:
     assert drive.command("volume", "create", "checked").returncode == 0
     ended = threading.Event()
@@ -60,6 +66,8 @@ def test_what_is_wrong_with_one_replica_or_with_copies_is_told(fresh: DevCluster
         return sorted(path for path in (folder / "chunks").rglob("*") if len(path.name) == 64)
 
     fresh.until("the third copies", lambda: [len(chunks(folder)) for folder in data] == [2, 2], 20)
+    # What nodes do by themselves would mend the harm at once: each has looked once after its start, and not again today.
+    fresh.until("the first scrub of every node", lambda: scrubbed(fresh) == {"node-1", "node-2", "node-3"}, 40)
     assert fsck(fresh, "demo")[0] == 0
     gone = chunks(data[0])[0]
     gone.unlink()
