@@ -28,6 +28,7 @@ def test_every_acknowledged_put_survives_kill_9_of_all_nodes(make_drive: Callabl
                 [cluster.url((turn + index) % 3 + 1)],
                 seed=100 * turn + index,
                 largest=6_000_000 if index == 0 else 300_000,
+                pause=0.0,
             )
             for index in range(WRITERS)
         ]

@@ -64,10 +64,14 @@ class Attempt:
 class Writer(threading.Thread):
     """PUTs one file after another to the URLs in turn until told to stop; every third one overwrites an earlier name.
 
-    Uses a URL for as long as it works. `attempts` and `histories` are to be read after finish().
+    Uses a URL for as long as it works, and rests for ``pause`` seconds behind each answer: who writes at full speed for a
+    minute makes thousands of files that are all read again in the end. `attempts` and `histories` are to be read after
+    finish().
     """
 
-    def __init__(self, urls: Sequence[str], seed: int, *, timeout: float = 20.0, largest: int = 300_000) -> None:
+    def __init__(
+        self, urls: Sequence[str], seed: int, *, timeout: float = 20.0, largest: int = 300_000, pause: float = 0.03
+    ) -> None:
         super().__init__(name=f"writer-{seed}", daemon=True)
         self.attempts: list[Attempt] = []
         self.histories: dict[str, History] = {}
@@ -75,6 +79,7 @@ class Writer(threading.Thread):
         self._source = random.Random(seed)
         self._seed = seed
         self._largest = largest
+        self._pause = pause
         self._stopping = threading.Event()
         self._acknowledged = threading.Event()
 
@@ -85,6 +90,7 @@ class Writer(threading.Thread):
             self.attempts.append(attempt)
             if attempt.ok:
                 self._acknowledged.set()
+                self._stopping.wait(self._pause)
             else:
                 turn += 1
                 self._stopping.wait(RETRY_PAUSE)
