@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
 def collect(remote: Remote) -> dict[str, Any]:
     """The status as in --json: ``nodes`` (name, dav, up, started: ever since it joined, votes, certificate), ``leader`` and
     ``term`` of Raft, ``volumes`` (name, holder, epoch, replicas), ``fresh``: whether a majority confirmed it, and
-    ``warnings``: texts about certificates that end."""
+    ``warnings``: texts about certificates that end and nodes that are cut off."""
     try:
         known = remote.ask("admin.status", {}, timeout=4.0)
         remote.learn(known["nodes"])
@@ -54,6 +54,7 @@ def collect(remote: Remote) -> dict[str, Any]:
             "started": node.get("started", True),
             "votes": node["name"] in known["voters"],
             "certificate": (answers.get(node["name"]) or {}).get("certificate"),
+            "alone": (answers.get(node["name"]) or {}).get("alone", []),
         }
         for node in known["nodes"]
     ]
@@ -68,9 +69,13 @@ def collect(remote: Remote) -> dict[str, Any]:
 
 
 def warnings(nodes: Sequence[Mapping[str, Any]], now: float) -> list[str]:
-    """What is to be told about the nodes' certificates, and their authority's, at a moment (seconds since 1970)."""
+    """What is to be told of cut-off nodes, of nodes' certificates and their authority's, at a moment (seconds since 1970)."""
     texts, authorities = [], set()
     for node in nodes:
+        texts += [
+            f"{node['name']} is cut off and serves {volume} alone; its changes are merged with the others' later"
+            for volume in node.get("alone", ())
+        ]
         if certificate := node.get("certificate"):
             authorities.add(certificate["authority_ends"])
             if certificate["trouble"]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from davfs.cli import replicas, standing, volume_export, volume_fsck, volume_import
+from davfs.cli import replicas, standing, volume_conflicts, volume_export, volume_fsck, volume_import
 from davfs.cli.remote import add_config, connect
 from davfs.cli.session import collect, describe
 from davfs.cli.status import describe_volumes
@@ -28,7 +28,7 @@ def register(commands: Any) -> None:
     actions = group.add_subparsers(title="actions", metavar="ACTION", required=True)
     _register_volumes(actions)
     _register_tokens(actions)
-    for module in (volume_fsck, volume_export, volume_import, replicas):
+    for module in (volume_fsck, volume_export, volume_import, volume_conflicts, replicas):
         module.register(actions)
 
 

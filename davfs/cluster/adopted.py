@@ -33,7 +33,7 @@ def secure(
         chunks = dict.fromkeys(_named(store, view, volume, first, last))
     for chunk in chunks:
         try:
-            yield from _spread(site, volume, chunk, write_quorum)
+            yield from spread(site, volume, chunk, write_quorum)
         except DavfsError as error:
             log.warning("volume %s: an adopted record's chunk %s has too few copies: %s", volume, chunk.digest, error)
 
@@ -61,7 +61,9 @@ def _chunks(view: IndexView, key: keys.Key) -> tuple[ChunkRef, ...]:
     return ()
 
 
-def _spread(site: Site, volume: str, chunk: ChunkRef, write_quorum: int) -> Protocol_[None]:
+def spread(site: Site, volume: str, chunk: ChunkRef, write_quorum: int) -> Protocol_[None]:
+    """See to W verified copies of a chunk on the nodes that it names; :class:`ChunkLost` and the like if none is found."""
+
     def good(outcomes: Outcomes) -> int:
         return sum(isinstance(outcome, Reply) for outcome in outcomes.values())
 

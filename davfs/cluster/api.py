@@ -115,6 +115,11 @@ class Volume(Protocol):
     @property
     def info(self) -> VolumeInfo: ...
 
+    @property
+    def alone(self) -> bool:
+        """Whether this node goes on although it is cut off from the others (policy ``available``)."""
+        ...
+
     def enter(self, session: SessionKey, through: str) -> Visit:
         """Begin a request of a session, which asks the node ``through``: before anything else of that request.
 

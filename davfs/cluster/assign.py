@@ -13,13 +13,14 @@ from typing import Any, TypeAlias
 
 from davfs.cluster.adopted import secure
 from davfs.cluster.holder import Holder, free
+from davfs.cluster.late import LateRecords
 from davfs.cluster.log import Credentials
 from davfs.cluster.replica import Replica
 from davfs.cluster.site import Site
 from davfs.cluster.snapshots import pull
 from davfs.core.chunking import digest_of
 from davfs.core.cluster_state import VolumeState, value_of
-from davfs.core.effects import Call, Gather, Outcomes, Protocol_, Reply, Submit, Wait
+from davfs.core.effects import Call, Gather, Outcomes, Protocol_, Reply, Spawn, Submit, Wait
 from davfs.core.errors import CorruptData, DavfsError, QuorumLost
 from davfs.core.model import MIB, Epoch, Position, position
 from davfs.core.quorum import is_joint_majority
@@ -57,6 +58,7 @@ def take(
         quorum = state.policy.write_quorum
         yield from secure(site, replica.store, volume.id, quorum, committed + 1, base.seq)
         holder.serving = holder.log.trims = True
+        yield Spawn(LateRecords(holder).run(), "late")
         return holder
     except DavfsError:
         if holder is not None:
@@ -84,7 +86,7 @@ def _seal_and_adopt(
         yield from replica.seal(credentials.epoch, digest_of(credentials.token))  # a working copy
     # What a sealed replica has committed stands in every log that can be the best one, so it may be applied here as it
     # comes, rather than all at once while the start record waits.
-    committed = max(position(status["committed"]).seq for status in statuses.values())
+    committed = max(position(status["firm"]).seq for status in statuses.values())
     if replica.store.last != wanted:
         yield from _adopt(site, replica, credentials, best, statuses[best], committed)
     return wanted, committed
@@ -131,7 +133,7 @@ def _adopt(
     at = _common(replica, status)
     if at.seq < (least := position(status["floor"]).seq):
         yield from pull(site, replica, credentials, source, least)
-        at = replica.store.committed
+        at = replica.store.firm
     digest = digest_of(credentials.token)
     while at.seq < wanted.seq:
         args = {**credentials.wire(), "first": at.seq + 1, "limit": MIB}
@@ -139,7 +141,7 @@ def _adopt(
         records = unpack(reply.blob, reply.value["records"])
         if not records:
             raise CorruptData(f"the log of {source} ends before {wanted}, which it said it has")
-        replica.append(credentials.epoch, digest, at, records, committed)
+        replica.append(credentials.epoch, digest, at, records, committed, firm=committed)
         replica.apply_committed()
         reached = replica.store.position_at(at.seq + len(records))
         if reached is None:
@@ -154,7 +156,7 @@ def _common(replica: Replica, status: dict[str, Any]) -> Position:
     floor = position(status["floor"])
     if replica.store.committed.seq < floor.seq and replica.store.position_at(floor.seq) == floor:
         return floor  # it has logged more than it has applied
-    return replica.store.committed
+    return replica.store.firm
 
 
 def unpack(blob: bytes, sizes: list[int]) -> list[bytes]:

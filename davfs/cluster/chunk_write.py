@@ -17,7 +17,7 @@ from davfs.cluster.site import Site
 from davfs.core.chunking import digest_of
 from davfs.core.effects import Blob, Call, Gather, Outcome, Protocol_, Reply, Wait
 from davfs.core.errors import NoSpace, QuorumLost
-from davfs.core.model import ChunkRef, VolumePolicy
+from davfs.core.model import AVAILABLE, ChunkRef, VolumePolicy
 from davfs.core.placement import choose, ranked
 
 LINGERING = 3
@@ -38,6 +38,7 @@ class ChunkWrite:
     pending: set[str] = field(default_factory=set)
     stored: set[str] = field(default_factory=set)
     errors: dict[str, Exception] = field(default_factory=dict)
+    quorum: int = 0  # copies that it waits for
 
     def reference(self) -> ChunkRef:
         """The chunk for the manifest: the nodes that were to have it and those that took it in their place."""
@@ -82,8 +83,10 @@ class Upload:
         # A node that does not answer is named in the manifest all the same and fetches its copy when it is back; if it
         # is back sooner and another fails, it is asked after all.
         answering = [node for node in chosen if self._site.up(node)]
-        asked = answering if len(answering) >= self._policy.write_quorum else chosen
-        write = ChunkWrite(number, digest_of(data), len(data), data, chosen, set(asked), self._site.clock.now())
+        enough = 1 if self._policy.consistency == AVAILABLE else self._policy.write_quorum
+        asked = answering if len(answering) >= enough else chosen
+        now, quorum = self._site.clock.now(), self._policy.write_quorum
+        write = ChunkWrite(number, digest_of(data), len(data), data, chosen, set(asked), now, quorum=quorum)
         self._use.add([write.digest])
         self._writes.append(write)
         self._open.append(write)
@@ -116,7 +119,7 @@ class Upload:
         old = [write for write in self._writes if now - write.begun > self._site.timing.grace / 2]
         if old:
             chunks = [write.reference() for write in old]
-            yield from confirm(self._site, self._credentials, chunks, self._policy.write_quorum)
+            yield from confirm(self._site, self._credentials, chunks, min(write.quorum for write in old))
         for write in old:
             write.begun = now
 
@@ -163,11 +166,11 @@ class Upload:
         return len(still) <= waiting and len(slow) <= lingering
 
     def _has_quorum(self, write: ChunkWrite) -> bool:
-        return len(self._lasting(write.stored)) >= self._policy.write_quorum
+        return len(self._lasting(write.stored)) >= write.quorum
 
     def _short(self) -> list[ChunkWrite]:
         """Chunks that cannot reach their quorum with the nodes that were asked so far."""
-        return [w for w in self._open if len(self._lasting(w.stored | w.pending)) < self._policy.write_quorum]
+        return [w for w in self._open if len(self._lasting(w.stored | w.pending)) < w.quorum]
 
     def _lasting(self, nodes: set[str]) -> set[str]:
         """Without those that leave the cluster: their copies do not count."""
@@ -175,13 +178,16 @@ class Upload:
 
     def _substitute(self, write: ChunkWrite) -> Protocol_[None]:
         """Ask nodes that were not chosen, so that a chunk gets its W copies although some of its N nodes fail."""
-        missing = self._policy.write_quorum - len(self._lasting(write.stored | write.pending))
+        missing = write.quorum - len(self._lasting(write.stored | write.pending))
         _, order = targets(self._site, self._policy, self._credentials.volume, self._inode, write.number)
         if write.size and not len(write.data):
             raise QuorumLost("a node that stored the file leaves the cluster; try again")
         others = [node for node in order if node not in write.tried and self._site.up(node)][:missing]
         if len(others) < missing:
-            raise self._failure(write)
+            reached = len(self._lasting(write.stored | write.pending)) + len(others)
+            if self._policy.consistency != AVAILABLE or not reached:
+                raise self._failure(write)
+            write.quorum = reached  # as many as can be reached; the others are made when they can be
         write.tried.update(others)
         yield from self._send(write, others)
 

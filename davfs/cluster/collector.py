@@ -188,6 +188,8 @@ class Collection:
 
     def _manifests(self) -> Protocol_[None]:
         after: str | None = ""
+        with self._holder.replica.store.view() as view:
+            self._references.add(name for manifest in view.hidden_manifests() for name in of_manifest(manifest))
         while after is not None:
             self._holder.check_lease()
             with self._holder.replica.store.view() as view:

@@ -26,7 +26,7 @@ def enter(holder: Holder, key: SessionKey, through: str) -> Protocol_[Visit]:
     """Begin a request of a session; :class:`VolumeHeld` while another has the volume to itself."""
     policy = holder.state().policy
     exclusive = policy.mode == EXCLUSIVE
-    if policy.reads == CONFIRMED:
+    if policy.reads == CONFIRMED and not holder.alone:
         yield from holder.confirm()
     for _ in range(ENTER_TRIES):
         holder.check_lease()

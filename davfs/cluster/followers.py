@@ -29,6 +29,7 @@ class Follower:
     sealed: bool = False
     failing: bool = False
     incarnation: str = ""
+    late: int = 0  # late records that it has
     busy: bool = False  # an append is on its way; whoever set it settles what comes of it
 
 

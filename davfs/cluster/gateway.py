@@ -71,6 +71,10 @@ class Gateway:
         """The live sessions of the volumes that this node holds (``entering.describe``)."""
         return self._holdings.sessions()
 
+    def alone(self) -> list[str]:
+        """Names of the volumes that this node serves although it is cut off."""
+        return sorted(holder.state().name for holder in self._holdings.holders() if holder.alone)
+
     def followers(self, volume_id: str) -> list[dict[str, Any]] | None:
         """How far each replica of a volume is that this node holds: node, records, failing; None for any other volume."""
         holder = self._holdings.holder(volume_id)

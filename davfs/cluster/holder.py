@@ -21,7 +21,7 @@ from davfs.cluster.workspace import Workspace
 from davfs.core.cluster_state import VolumeState
 from davfs.core.effects import Call, Gather, Outcomes, Protocol_, Reply, Spawn, Submit, Wait
 from davfs.core.errors import DavfsError, InvalidInput, LeaseLost, OutcomeUnknown, QuorumLost
-from davfs.core.model import MAX_RECORD, DavLock, Position
+from davfs.core.model import AVAILABLE, MAX_RECORD, DavLock, Position
 from davfs.core.namespace import Edits
 from davfs.core.quorum import is_joint_majority
 from davfs.core.record import OPERATION, START, encode
@@ -54,6 +54,7 @@ class Holder:
         self.quota = Quota(replica.store)
         self.free_bytes: dict[str, int] = {}  # what the nodes said last that they have free (``space.py``)
         self.free_until = 0.0  # when they are to be asked again
+        self.available = self.state().policy.consistency == AVAILABLE
         self.log = HolderLog(site, replica, credentials, nodes, self.depose)
         self._workspace = Workspace(site, replica.store, credentials.volume)
         self._lock = Lock()
@@ -71,7 +72,22 @@ class Holder:
     @property
     def leased(self) -> bool:
         """Whether this node may answer for the volume right now."""
-        return self.serving and not self.log.stopped and self.site.clock.now() < self.lease_until
+        if not self.serving or self.log.stopped:
+            return False
+        return self.site.clock.now() < self.lease_until or (self.available and self._is_granted())
+
+    def _is_granted(self) -> bool:
+        """Whether this node knows of nothing that ended its grant: enough for an available volume."""
+        volume = self.site.state.volumes.get(self.credentials.volume)
+        grant = None if volume is None else volume.tenure.grant
+        return grant is not None and grant.epoch == self.credentials.epoch
+
+    @property
+    def alone(self) -> bool:
+        """Whether this node goes on although it is cut off: what it does is merged with what others do meanwhile."""
+        return self.available and self.serving and (
+            self.log.goes_alone() or self.site.clock.now() >= self.lease_until
+        )
 
     def check_lease(self) -> None:
         """Raise :class:`LeaseLost` unless this node may answer for the volume right now."""
@@ -129,7 +145,7 @@ class Holder:
 
     def require_majority(self) -> None:
         """Definitely refuse what could not be committed anyway (section 3: record sent, quorum unknown)."""
-        if not self.log.majority_answers():
+        if not self.available and not self.log.majority_answers():
             raise QuorumLost("too few volume replicas answer; nothing was changed")
 
     def commit(

@@ -23,7 +23,7 @@ from davfs.cluster.site import Site
 from davfs.core.cluster_state import VolumeState, value_of
 from davfs.core.effects import Protocol_, Sleep, Spawn, Submit, Wait
 from davfs.core.errors import DavfsError, NotHolder, Unavailable, VolumeHeld, VolumeNotFound
-from davfs.core.model import Epoch
+from davfs.core.model import AVAILABLE, Epoch
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +96,8 @@ class Holdings:
             if holder is not None:
                 return holder
             if not self._led():
+                if (target := self._cut_off_with(state, forwarded)) is not None:
+                    return target
                 raise Unavailable(f"{volume}: too few nodes answer each other; start more of them, then try again")
             grant = state.tenure.grant
             if grant is None or grant.yields:
@@ -124,6 +126,15 @@ class Holdings:
                 reason = f"{grant.address}, who holds it, does not answer"
             yield from self._wait_for_change(state, deadline)
         raise Unavailable(f"{volume}: {reason}; try again shortly")
+
+    def _cut_off_with(self, volume: VolumeState, forwarded: bool) -> Forward | None:
+        """The holder of an available volume, if it was cut off together with this node."""
+        grant = volume.tenure.grant
+        if grant is None or forwarded or volume.policy.consistency != AVAILABLE or not self._site.up(grant.address):
+            return None
+        if grant.address == self._site.node or grant.address not in self._site.state.nodes:
+            return None
+        return Forward(grant.address, str(grant.epoch), partial(self._ended, volume.id, grant.epoch))
 
     def _ended(self, volume_id: str, epoch: Epoch) -> bool:
         """Whether a grant is over, as Raft shows it here."""
@@ -318,7 +329,7 @@ class Holdings:
         state = holder.state()
         changing = replacing.can_go_on(self._site, state)
         in_use = changing or holder.sessions.live() or holder.locks() or holder.gates.busy or state.session
-        return quiet and not in_use
+        return quiet and not in_use and not holder.alone
 
     def _close_claim(self, holder: Holder) -> Protocol_[None]:
         """End the claim of a session that is over: the next may have the volume, or it becomes free."""

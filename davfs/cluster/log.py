@@ -20,7 +20,7 @@ from davfs.cluster.replica import Replica
 from davfs.cluster.site import Site
 from davfs.core.effects import Call, Gather, Outcome, Outcomes, Protocol_, Reply, Sleep, Submit, Wait
 from davfs.core.errors import ChunkMissing, DavfsError, LogMismatch, NotSealed, StaleEpoch, TokenRefused
-from davfs.core.model import MIB, Epoch, Position, position
+from davfs.core.model import AVAILABLE, MIB, Epoch, Position, position
 from davfs.core.replica_set import ReplicaSet
 
 log = logging.getLogger(__name__)
@@ -79,6 +79,8 @@ class HolderLog:
         self.base = replica.store.last
         self.last = self.base
         self.committed = replica.store.committed.seq
+        self.firm = replica.store.firm.seq  # up to there a majority has what is committed
+        self.available = site.state.volume(credentials.volume).policy.consistency == AVAILABLE
         self.followers = Followers(nodes, self.base.seq, site.node)
         self.stopped = False
         self.draining = False
@@ -228,6 +230,7 @@ class HolderLog:
             **self._credentials.wire(),
             "previous": [list(previous.epoch), previous.seq],
             "committed": committed,
+            **({"firm": self.firm} if self.available else {}),
             "trim": self._trim_mark(),
             "records": [len(pending.data) for pending in batch],
             "chunks": [[a.digest, len(a.data)] for a in attachments],
@@ -246,6 +249,7 @@ class HolderLog:
                 follower.next_seq = request.match + 1
                 follower.told = request.committed
                 follower.applied = position(outcome.value["committed"]).seq
+                follower.late = outcome.value.get("late", 0)
             case Reply():
                 failing = follower.catching is not None  # it takes no records yet
             case LogMismatch():
@@ -301,7 +305,7 @@ class HolderLog:
 
     def _resume_at(self, tried: int, error: LogMismatch) -> int:
         """The next record for a replica that does not have what precedes the one that was ``tried``."""
-        first = min(position(error.data["committed"]).seq, self.last.seq) + 1
+        first = min(position(error.data["firm"]).seq, self.last.seq) + 1  # what is not firm it can take back
         floor = self._replica.store.floor.seq
         if first <= floor < tried - 1 and position(error.data["last"]).seq >= floor:
             return floor + 1  # it has logged more than it has applied: perhaps up to what is still here
@@ -318,7 +322,7 @@ class HolderLog:
             yield Sleep(self._site.timing.heartbeat)
             return reply
         follower.catching = None
-        if (reached := position(reply.value["committed"]).seq) >= floor:
+        if (reached := position(reply.value["firm"]).seq) >= floor:
             follower.next_seq = min(reached, self.last.seq) + 1
         else:
             yield Sleep(self._site.timing.heartbeat)
@@ -360,6 +364,12 @@ class HolderLog:
     def majority_answers(self) -> bool:
         return self.followers.majority_answers(self._table())
 
+    def goes_alone(self) -> bool:
+        """Whether records are committed with fewer replicas than a majority: an available volume's, once it was opened by a
+        majority, while no majority answers."""
+        alone = self.available and self.firm > self.base.seq and not self.majority_answers()
+        return alone and self._site.node in self._table().members
+
     def majority_holds_all(self, version: int) -> bool:
         """Whether the sets that decide at that version hold, each by a majority, all that was ever committed; those of
         any later moment then do too, for no record is committed without them."""
@@ -373,6 +383,10 @@ class HolderLog:
             own = self.followers.by_node[self._site.node].match
             reached = min(self.followers.majority_seq(self._table()), own)
             # Records of older epochs are committed by the start record behind them (Raft, 5.4.2).
+            if reached > self.base.seq:
+                self.firm = max(self.firm, reached)
+            if self.goes_alone():
+                reached = max(reached, own)
             if reached <= self.base.seq or reached <= self.committed:
                 return
             try:
@@ -382,7 +396,7 @@ class HolderLog:
                 return
             self.committed = reached
             with self._lock:
-                self._forget(reached)
+                self._forget(min(reached, self.firm))
         self.progress.notify()
 
     def _trim_mark(self) -> int:

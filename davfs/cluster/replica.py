@@ -53,6 +53,8 @@ class ReplicaStatus:
     last: Position
     committed: Position
     floor: Position  # before the oldest record that its log still has
+    firm: Position  # up to here what is committed can be taken back by no holder
+    late: int  # late records that are not handled yet
 
     def wire(self) -> dict[str, Any]:
         return {
@@ -60,6 +62,8 @@ class ReplicaStatus:
             "sealed": list(self.sealed),
             "last": [list(self.last.epoch), self.last.seq],
             "committed": [list(self.committed.epoch), self.committed.seq],
+            "firm": [list(self.firm.epoch), self.firm.seq],
+            "late": self.late,
             "floor": [list(self.floor.epoch), self.floor.seq],
         }
 
@@ -85,6 +89,7 @@ class Replica:
         self._apply_lock = RLock()  # the documents and the commit mark
         self._digest = ""  # token digest of the epoch that is sealed; "" until someone seals after a start
         self._commit_target = 0
+        self._firm: int | None = None
         self._trim_below = 0
         self.grown: dict[str, int] = {}  # documents that were saved anew, with their size: what compaction looks at first
         self._pause = (0, 0.0)  # (a seq, until when nothing behind it is applied)
@@ -96,7 +101,7 @@ class Replica:
 
     def status(self) -> ReplicaStatus:
         store = self.store
-        return ReplicaStatus(store.incarnation, store.sealed, store.last, store.committed, store.floor)
+        return ReplicaStatus(store.incarnation, store.sealed, store.last, store.committed, store.floor, store.firm, store.late)
 
     # --- seal -------------------------------------------------------------------------------------------------------
 
@@ -137,8 +142,11 @@ class Replica:
         committed: int,
         chunks: Sequence[tuple[str, bytes]] = (),
         trim: int = 0,
+        firm: int | None = None,
     ) -> ReplicaStatus:
         """Durably append records that follow ``previous``; everything up to ``committed`` may then be applied.
+
+        ``firm``: a majority has what is committed up to there, or (None) all of it.
 
         ``chunks``: (digest, data) of small chunks of these records: durable with them, in one transaction. Records
         before ``trim`` are needed by nobody and go from the log by and by.
@@ -156,20 +164,40 @@ class Replica:
             if fresh or chunks:
                 first = fresh[0][0].seq if fresh else self.store.last.seq + 1
                 cut_from = first if first <= self.store.last.seq else None
-                if cut_from is not None and cut_from <= self.store.committed.seq:
+                if cut_from is not None and cut_from <= self.store.firm.seq:
                     raise CorruptData(f"a holder wants to replace committed record {cut_from}")
-                self.store.append(fresh, cut_from, chunks)
-                if cut_from is not None:
-                    self._recent.clear()
+                if cut_from is None:
+                    self.store.append(fresh, None, chunks)
+                else:
+                    self._cut(fresh, cut_from, chunks)
                 if len(self._recent) < RECENT_RECORDS and sum(map(len, records)) < RECENT_BYTES:
                     self._recent.update((at.seq, data) for at, data in fresh)
             matched = previous.seq + len(records)
             self._commit_target = max(self._commit_target, min(committed, matched))
+            self._firm = None if firm is None else max(self._firm or 0, min(firm, matched))
             self._trim_below = max(self._trim_below, trim)
             status = self.status()
         if self._commit_target > self.store.committed.seq:
             self.progress.notify()
         return status
+
+    def _cut(self, fresh: Sequence[tuple[Position, bytes]], cut_from: int, chunks: Sequence[tuple[str, bytes]]) -> None:
+        """Put the holder's records in the place of what it has not adopted, which becomes late; the caller has the log lock.
+
+        What was applied of it (policy ``available``) is taken back with it.
+        """
+        with self._apply_lock:
+            taken_back = cut_from <= self.store.committed.seq
+            if taken_back:
+                last = self.store.last.seq
+                log.warning("volume %s: records %d to %d are taken back, to be merged", self.volume, cut_from, last)
+            self._commit_target = min(self._commit_target, cut_from - 1)
+            try:
+                self.store.append(fresh, cut_from, chunks)
+            finally:
+                self._recent.clear()
+                if taken_back:
+                    self._documents.clear()
 
     def _has(self, at: Position) -> bool:
         return at.seq <= self.store.last.seq and self.store.position_at(at.seq) == at
@@ -204,7 +232,7 @@ class Replica:
         return self.store.committed
 
     def advance(self, seq: int) -> None:
-        """Apply records up to ``seq``, which a majority is known to hold."""
+        """Apply records up to ``seq``, which a majority is known to hold, or as many as a holder could reach."""
         with self._apply_lock:
             while (done := self.store.committed.seq) < seq:
                 batch = self._read(done + 1, seq)
@@ -212,7 +240,7 @@ class Replica:
                     raise CorruptData(f"record {done + 1} of volume {self.volume} is missing from the log")
                 try:
                     applied = [self._apply(record) for record in batch]
-                    self.store.commit(applied)
+                    self.store.commit(applied, self._firm)
                 except BaseException:
                     self._documents.clear()  # they may be ahead of what is stored
                     raise
@@ -299,6 +327,11 @@ class Replica:
         while not stopped():
             yield Sleep(self._site.timing.tidy)
             try:
+                if self._firm is None:
+                    self.store.make_firm(self.store.committed.seq if self._digest else 0)
+                else:
+                    self.store.make_firm(self._firm)
+                self.store.drop_late()
                 if self.store.frozen and self._site.clock.now() - self.frozen_used > FROZEN_KEPT_S:
                     self.store.thaw()
                 yield from self.trim()

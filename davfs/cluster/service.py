@@ -37,6 +37,7 @@ class Service:
             "replica.append": self._checked(self._append),
             "replica.confirm": self._checked(self._confirm),
             "replica.read_log": self._checked(self._read_log),
+            "replica.read_late": self._checked(self._read_late),
             "replica.catch_up": self._checked(self._catch_up),
             "replica.snapshot": self._checked(self._snapshot),
             "replica.snapshot_read": self._checked(self._snapshot_read),
@@ -78,8 +79,8 @@ class Service:
         named = [(str(name), data) for (name, _), data in zip(args["chunks"], chunks, strict=True)]
         if any(digest_of(data) != name for name, data in named):
             raise CorruptData(f"{peer} sent a chunk of another digest")
-        trim = int(args.get("trim", 0))
-        status = replica.append(epoch, digest, position(args["previous"]), records, args["committed"], named, trim)
+        trim, firm = int(args.get("trim", 0)), args.get("firm")
+        status = replica.append(epoch, digest, position(args["previous"]), records, args["committed"], named, trim, firm)
         return Reply(status.wire())
 
     def _confirm(self, peer: str, args: Mapping[str, Any], blob: bytes) -> Protocol_[Reply]:
@@ -87,6 +88,15 @@ class Service:
         replica = yield from self._replicas.wait_for(args["volume"])
         replica.check_sealed(Epoch(*args["epoch"]), digest_of(args["token"]))
         return Reply(replica.status().wire())
+
+    def _read_late(self, peer: str, args: Mapping[str, Any], blob: bytes) -> Protocol_[Reply]:
+        """Late records of this replica that nobody has settled, as far as it knows, by position."""
+        replica = yield from self._replicas.wait_for(args["volume"])
+        replica.check_sealed(Epoch(*args["epoch"]), digest_of(args["token"]))
+        replica.store.drop_late()
+        page = replica.store.late_page(position(args["after"]), int(args["limit"]))
+        places = [[list(at.epoch), at.seq] for at, _ in page]
+        return Reply({"positions": places, "records": [len(data) for _, data in page]}, b"".join(data for _, data in page))
 
     def _read_log(self, peer: str, args: Mapping[str, Any], blob: bytes) -> Protocol_[Reply]:
         replica = yield from self._replicas.wait_for(args["volume"])

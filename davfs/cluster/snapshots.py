@@ -68,7 +68,7 @@ def piece(site: Site, replica: Replica, name: str, offset: int, size: int) -> Re
 
 def catch_up(site: Site, replica: Replica, credentials: Credentials, source: str, least: int) -> Protocol_[dict[str, Any]]:
     """Begin to fetch a snapshot unless that is going on or there is no need any more; how it stands."""
-    if replica.store.committed.seq < least and replica.catching is None:
+    if replica.store.firm.seq < least and replica.catching is None:
         replica.catching = (0, 0)
         yield Spawn(_in_background(site, replica, credentials, source, least), "catch-up")
     done, total = replica.catching or (0, 0)

@@ -82,6 +82,10 @@ class HeldVolume:
     def info(self) -> VolumeInfo:
         return self._holder.state().info()
 
+    @property
+    def alone(self) -> bool:
+        return self._holder.alone
+
     def enter(self, session: SessionKey, through: str) -> Visit:
         return self._runtime.run(entering.enter(self._holder, session, through))
 

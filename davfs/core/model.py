@@ -65,6 +65,11 @@ def position(value: object) -> Position:
     return Position(Epoch(incarnation, counter), seq)
 
 
+STRICT = "strict"
+AVAILABLE = "available"
+"""What a volume promises (design, section 2, Two promises)."""
+
+
 @dataclass(frozen=True, slots=True)
 class VolumePolicy:
     """What a volume promises (design, sections 1 and 2)."""
@@ -74,7 +79,7 @@ class VolumePolicy:
     write_quorum: int = 2  # W
     read_quorum: int = 1  # R
     replicas: int = 3  # M
-    consistency: str = "strict"
+    consistency: str = STRICT
     mode: str = "shared"
     reads: str = "lease"
     trash_days: int = 7  # what was deleted is kept in the trash for

@@ -57,6 +57,16 @@ class Edits:
         self._document(keys.document_of(inode, kind, part)).deletes.append(key)
         self.size += len(key) + 64
 
+    def take(self, puts: Iterable[tuple[str, str]], deletes: Iterable[str]) -> None:
+        """Put and delete keys as they are, of whatever version: what a merge says."""
+        for text in deletes:
+            key = keys.parse(text)
+            self.delete(key.kind, key.inode, key.version, key.part)
+        for text, value in puts:
+            key = keys.parse(text)
+            self._document(keys.document_of(key.inode, key.kind, key.part)).puts.append((text, value))
+            self.size += len(text) + len(value) + 64
+
     def _document(self, name: str) -> DocumentEdits:
         return self.documents.setdefault(name, DocumentEdits())
 

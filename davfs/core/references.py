@@ -31,7 +31,7 @@ def chunks_of(key: str, value: str | None) -> Sequence[ChunkRef]:
     """The chunks that an entry names itself; ValueError for a malformed one."""
     if value is None:
         return ()
-    kind = keys.parse(key).kind
+    kind = _kind(key)
     if kind == keys.MANIFEST:
         return values.decode_manifest(value).chunks
     return values.decode_segment(value) if kind == keys.SEGMENT else ()
@@ -41,12 +41,18 @@ def of_entry(key: str, value: str | None) -> Iterator[str]:
     """All that an entry names; ValueError for a malformed one."""
     if value is None:
         return
-    kind = keys.parse(key).kind
+    kind = _kind(key)
     if kind == keys.MANIFEST:
         yield from of_manifest(values.decode_manifest(value))
     elif kind == keys.SEGMENT:
         for chunk in values.decode_segment(value):
             yield chunk.digest
+
+
+def _kind(key: str) -> str:
+    """The kind of an entry; of a value that a merge keeps without showing it, the kind of that."""
+    parsed = keys.parse(key)
+    return parsed.part.partition("/")[0] if parsed.kind == keys.SHADOW else parsed.kind
 
 
 def of_records(records: Iterable[Record]) -> Iterator[str]:

@@ -24,6 +24,7 @@ from davfs.dav.visiting import serve_in_session
 Serve = Callable[[Request, Volume], Response]
 
 _PREFIX = "X-Davfs-"
+CUT_OFF = "Davfs-Cut-Off"
 _OWN_FIELDS = frozenset({"date", "server", "connection", "keep-alive", "transfer-encoding", NOT_HOLDER.lower()})
 _PAUSE_S = 0.05  # between two looks for a holder that changes
 
@@ -84,7 +85,7 @@ class Forwarding:
                 where = self._drive.route(volume_name, forwarded=True)
             if isinstance(where, Forward):
                 raise NotHolder(f"{self._drive.node} does not hold the volume {volume_name!r}", holder=where.node)
-            return serve_in_session(request, where, self._drive.node, serve)
+            return _telling(where, serve_in_session(request, where, self._drive.node, serve))
         ends = self._clock() + self._limit
         avoid: Forward | None = None
         while True:
@@ -95,7 +96,7 @@ class Forwarding:
                 if isinstance(where, Forward):
                     with waiting():
                         return self._forward(request, where)
-                return serve_in_session(request, where, self._drive.node, serve)
+                return _telling(where, serve_in_session(request, where, self._drive.node, serve))
             except (NotHolder, StaleEpoch, Unreachable, OutcomeUnknown) as error:
                 if not _may_repeat(request, error, here=avoid is None) or self._clock() >= ends:
                     raise
@@ -122,6 +123,13 @@ class Forwarding:
             raise NotHolder(f"{where.node} does not hold the volume any more", holder=None)
         headers = [(name, value) for name, value in answer.headers if name.lower() not in _OWN_FIELDS]
         return Response(answer.status, headers, RelayedBody(answer))
+
+
+def _telling(volume: Volume, response: Response) -> Response:
+    """The answer, with a header if it comes from a node that is cut off (policy ``available``)."""
+    if volume.alone:
+        response.headers.append((CUT_OFF, "changes are merged with those of the others later"))
+    return response
 
 
 class RelayedBody:

@@ -39,7 +39,7 @@ class Raft(Protocol):
 
 class Admin:
     """The methods over one node's parts. ``new_id`` gives fresh request ids, ``voters`` the names of those who vote;
-    ``certificate`` tells of this node's (``Renewal.status``)."""
+    ``certificate`` tells of this node's (``Renewal.status``), ``alone`` which volumes it serves while it is cut off."""
 
     def __init__(
         self,
@@ -50,6 +50,7 @@ class Admin:
         new_id: Callable[[], str],
         voters: Callable[[], Sequence[str]] | None = None,
         certificate: Callable[[], Mapping[str, Any] | None] = lambda: None,
+        alone: Callable[[], Sequence[str]] = lambda: (),
     ) -> None:
         self._config = config
         self._state = state
@@ -57,6 +58,7 @@ class Admin:
         self._create_volume = create_volume
         self._new_id = new_id
         self._certificate = certificate
+        self._alone = alone
         self._voters = voters or (lambda: [member.name for member in config.cluster.nodes])
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -87,6 +89,7 @@ class Admin:
             "term": self._raft.term,
             "volumes": sorted(volume.name for volume in self._state.volumes.values()),
             "certificate": self._certificate(),
+            "alone": list(self._alone()),
         }
 
     def meet(self, args: Mapping[str, Any]) -> dict[str, Any]:

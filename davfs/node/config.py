@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 from davfs.core.errors import ConfigError, InvalidInput
-from davfs.core.model import MIB, NodeInfo, VolumePolicy
+from davfs.core.model import AVAILABLE, MIB, STRICT, NodeInfo, VolumePolicy
 from davfs.core.passwords import check_hash
 from davfs.dav.proxies import FAMILIES, X_FORWARDED, parse_networks
 from davfs.dav.target import parse_prefix
@@ -266,7 +266,7 @@ def _read_policy(table: Table, nodes: int, usual: VolumePolicy) -> VolumePolicy:
         write_quorum=table.integer("write_quorum", quorum, low=1, high=copies),
         read_quorum=table.integer("read_quorum", min(usual.read_quorum, copies), low=1, high=copies),
         replicas=table.integer("replicas", usual.replicas, low=1, high=15),
-        consistency=table.text("consistency", usual.consistency, ("strict",)),  # "available" needs merging first
+        consistency=table.text("consistency", usual.consistency, (STRICT, AVAILABLE)),
         mode=table.text("mode", usual.mode, ("shared", "exclusive")),
         reads=table.text("reads", usual.reads, ("lease", "confirmed")),
         trash_days=table.integer("trash_days", usual.trash_days, low=0, high=3650),

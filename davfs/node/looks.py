@@ -15,6 +15,7 @@ from threading import Lock
 from typing import Any
 
 from davfs.cluster import tree_walk
+from davfs.cluster.conflicts import listing
 from davfs.cluster.fsck import Examination, Step
 from davfs.cluster.gateway import Gateway
 from davfs.cluster.replica import Replica
@@ -50,6 +51,7 @@ class _Look:
         self.examination = examination
         self.steps: Iterator[Step] = examination.steps()
         self.items: Iterator[dict[str, Any]] = tree_walk.walk(audit.index)
+        self.conflicts: Iterator[dict[str, Any]] = listing(audit.index)
         self.chunks: Iterator[list[ChunkRef]] = tree_walk.chunks(audit.index, PAGE_CHUNKS)
         self.used = time.monotonic()
 
@@ -73,6 +75,7 @@ class Looks:
             "node.look_walk": self._of_look(self._walk),
             "node.look_examine": self._of_look(self._examine),
             "node.look_chunks": self._of_look(self._chunks),
+            "node.look_conflicts": self._of_look(self._conflicts),
             "node.look_close": _method(self.close),
         }
 
@@ -179,6 +182,11 @@ class Looks:
         """The next chunks that manifests name."""
         page = [chunk for run in islice(look.chunks, 1) for chunk in run]
         return {"chunks": [[c.digest, c.size, list(c.nodes)] for c in page], "done": not page}
+
+    def _conflicts(self, look: _Look) -> dict[str, Any]:
+        """The next conflict copies and late records that were dropped."""
+        page = list(islice(look.conflicts, PAGE))
+        return {"conflicts": page, "done": not page}
 
     # --- inside -----------------------------------------------------------------------------------------------------
 

@@ -136,7 +136,7 @@ class Node:
         )
         self.admin = Admin(
             config, self.state, self.raft, self.gateway.create_volume, self.site.request_id,
-            lambda: self.raft.members.voters, self.renewal.status,
+            lambda: self.raft.members.voters, self.renewal.status, self.gateway.alone,
         )  # fmt: skip
         self.looks = Looks(self.site, self.replicas, self.gateway)
         stack.callback(self.looks.stop)

@@ -32,6 +32,7 @@ VOLUME_METHODS = (
     "replica.append",
     "replica.confirm",
     "replica.read_log",
+    "replica.read_late",
     "replica.catch_up",
     "replica.snapshot",
     "replica.snapshot_read",

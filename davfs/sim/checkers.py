@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from davfs.core import keys, values
-from davfs.core.model import DIRECTORY, ROOT, TRASH, Position
+from davfs.core import keys, late, values
+from davfs.core.chunking import digest_of, etag_of
+from davfs.core.model import DIRECTORY, ROOT, TRASH, ChunkRef, Position
 from davfs.core.ports import ReplicaStore
 from davfs.crdt.documents import AutomergeDocuments
 from davfs.sim.clients import TOPS, History
+from davfs.sim.cluster import CHUNK_SIZE
 from davfs.sim.history import linearizable
 
 
@@ -62,6 +64,52 @@ def check_replicas(stores: dict[str, ReplicaStore]) -> Iterator[str]:
                 yield f"invariant 5: {first} and {node} differ in {key}"
                 break
     yield from _check_tree(reference)
+
+
+def check_copies(history: History, stores: dict[str, ReplicaStore]) -> Iterator[str]:
+    """A conflict copy of a strict volume is of a PUT that was not answered: what was acknowledged is not late (invariant 3)."""
+    answered = {_etag(o.op[2]) for o in history.operations if o.op[0] == "put" and o.outcome is not None}
+    with next(iter(stores.values())).view() as view:
+        outcomes = [late.decode(text) for _, _, text in view.settled()]
+        copies = [view.entry(outcome.inode) for outcome in outcomes if outcome.outcome == late.COPY]
+    for entry in copies:
+        if entry is not None and entry.etag in answered:
+            yield f"invariant 3: {entry.name} is a conflict copy of a PUT that was acknowledged"
+
+
+def outcomes_of(store: ReplicaStore) -> list[str]:
+    """What became of each late record."""
+    with store.view() as view:
+        return [late.decode(text).outcome for _, _, text in view.settled()]
+
+
+def check_kept(history: History, stores: dict[str, ReplicaStore]) -> Iterator[str]:
+    """Invariant 5 for available volumes: an acknowledged PUT is there, under whatever name, unless something else was done
+    to its place or one above it at the same time or later."""
+    shown = set()
+    with next(iter(stores.values())).view() as view:
+        todo = [ROOT]
+        while todo:
+            for entry in view.children(todo.pop()):
+                shown.add(entry.etag)
+                todo += [entry.inode] if entry.is_directory else []
+    changes = [o for o in history.operations if o.op[0] in ("put", "delete", "move")]
+    for put in changes:
+        if put.op[0] != "put" or put.outcome is None or put.outcome[0] != "ok":
+            continue
+        places = [
+            path
+            for other in changes
+            if other is not put and (other.ended is None or other.ended > put.invoked)
+            for path in ((other.op[1], other.op[2]) if other.op[0] == "move" else (other.op[1],))
+        ]
+        if not any(put.op[1][: len(path)] == path for path in places) and _etag(put.op[2]) not in shown:
+            yield f"invariant 5: {put} was acknowledged and is nowhere"
+
+
+def _etag(content: bytes) -> str:
+    pieces = [content[at : at + CHUNK_SIZE] for at in range(0, len(content), CHUNK_SIZE)]
+    return etag_of(CHUNK_SIZE, tuple(ChunkRef(digest_of(piece), len(piece), ()) for piece in pieces))
 
 
 def _names(found: dict[str, object]) -> dict[str, list[tuple[str, values.NameEntry]]]:

@@ -23,7 +23,7 @@ from davfs.cluster.service import Service
 from davfs.cluster.site import Bounds, Site, Timing
 from davfs.core.cluster_state import VolumeState
 from davfs.core.effects import Reply
-from davfs.core.model import Epoch, Position, VolumePolicy
+from davfs.core.model import STRICT, Epoch, Position, VolumePolicy
 from davfs.core.snapshot_port import Snapshot
 from davfs.crdt.documents import AutomergeDocuments
 from davfs.sim.collected import CollectedWatch
@@ -95,6 +95,7 @@ class WatchedStore(ReplicaDb):
         cut_from: int | None,
         chunks: Sequence[tuple[str, bytes]] = (),
     ) -> None:
+        self._watch.taken_back += cut_from is not None and cut_from <= self.committed.seq
         super().append(records, cut_from, chunks)
         self._watch.appended(self._node, [at for at, _ in records], cut_from)
 
@@ -205,7 +206,9 @@ class SimCluster:
     """Nodes that serve one small volume. ``mode``: of its policy, shared or exclusive; ``replicas``: how many of the nodes
     keep its records (all)."""
 
-    def __init__(self, loop: Loop, count: int = 3, mode: str = "shared", replicas: int = 0) -> None:
+    def __init__(
+        self, loop: Loop, count: int = 3, mode: str = "shared", replicas: int = 0, consistency: str = STRICT
+    ) -> None:
         self.loop = loop
         self.names = [f"node-{number + 1}" for number in range(count)]
         self.network = Network(loop, Weather())
@@ -218,7 +221,7 @@ class SimCluster:
             self.command("node_set", name, f"http://{name}", "", 1.0, "")
         policy = VolumePolicy(
             chunk_size=CHUNK_SIZE, copies=min(3, count), replicas=replicas or count, mode=mode,
-            trash_days=TRASH_DAYS,
+            consistency=consistency, trash_days=TRASH_DAYS,
         )  # fmt: skip
         self.command("volume_create", VOLUME_ID, VOLUME, asdict(policy), self.names[: replicas or count])
         self.watch.deciding = lambda: self.volume.replica_set.deciding

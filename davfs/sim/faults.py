@@ -18,6 +18,7 @@ class Troubles:
     crash_all: int = 1
     pause: int = 4
     cut: int = 4
+    part: int = 0  # a long cut around the holder
     weather: int = 4
     replace: int = 0  # a volume replica comes, goes, or takes the place of another
     strike: float = 0.03  # how likely a node is hit just as its disk has kept a seal or a record
@@ -41,7 +42,7 @@ class Faults:
         """The task; run it in a process that never fails."""
         random, troubles = self._cluster.loop.random, self._troubles
         self._begun = True
-        kinds = ("crash", "crash_all", "pause", "cut", "weather", "replace")
+        kinds = ("crash", "crash_all", "pause", "cut", "part", "weather", "replace")
         weights = [getattr(troubles, kind) for kind in kinds]
         while not self._over:
             yield Sleep(random.expovariate(1 / troubles.every_s))
@@ -145,7 +146,15 @@ class Faults:
         cluster.network.cut(one, other)
         cluster.loop.at(random.uniform(0.3, 9.0), cluster.network.heal)
 
-    def _isolate(self, node: SimNode) -> None:
+    def _part(self) -> None:
+        """The holder is cut off for much longer than its token lasts, and another may lead Raft."""
+        cluster, random = self._cluster, self._cluster.loop.random
+        node = self._victim()
+        others = [name for name in cluster.names if name != node.name]
+        cluster.raft.leader = random.choice(others)
+        self._isolate(node, 4.0, 10.0)
+
+    def _isolate(self, node: SimNode, low: float = 0.3, high: float = 9.0) -> None:
         cluster = self._cluster
         if self._over:
             return
@@ -153,7 +162,7 @@ class Faults:
         for name in cluster.names:
             if name != node.name:
                 cluster.network.cut(node.name, name)
-        cluster.loop.at(cluster.loop.random.uniform(0.3, 9.0), cluster.network.heal)
+        cluster.loop.at(cluster.loop.random.uniform(low, high), cluster.network.heal)
 
     def _weather(self) -> None:
         random, cluster = self._cluster.loop.random, self._cluster

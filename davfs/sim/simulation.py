@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from davfs.core import late
 from davfs.core.effects import Protocol_
+from davfs.core.model import STRICT
 from davfs.core.ports import ReplicaStore
-from davfs.sim.checkers import caught_up, check_history, check_replicas
+from davfs.sim.checkers import caught_up, check_copies, check_history, check_kept, check_replicas, outcomes_of
 from davfs.sim.clients import TOPS, Client, History, _no_raft
 from davfs.sim.cluster import TIMING, VOLUME_ID, SimCluster
 from davfs.sim.faults import Faults, Troubles
@@ -39,10 +41,12 @@ class Simulation:
     def __init__(
         self, seed: int, steps: int = 80, nodes: int = 3, clients: int = 4, tracing: bool = False,
         troubles: Troubles | None = None, weather: Weather | None = None, replicas: int = 0,
+        consistency: str = STRICT,
     ) -> None:
         self.loop = Loop(seed, tracing)
         self.seed = seed
-        self.cluster = SimCluster(self.loop, nodes, replicas=replicas)
+        self.cluster = SimCluster(self.loop, nodes, replicas=replicas, consistency=consistency)
+        self.strict = consistency == STRICT
         self.history = History(self.loop)
         self.clients = [Client(self.cluster, self.history, f"c{n}") for n in range(clients)]
         self.faults = Faults(self.cluster, troubles or Troubles())
@@ -68,7 +72,8 @@ class Simulation:
         self._settle()
         failures = [*loop.failures]
         if not failures:
-            failures += check_history(self.history)
+            failures += check_history(self.history) if self.strict else check_kept(self.history, self._stores())
+            failures += check_copies(self.history, self._stores())
             failures += check_replicas(self._stores())
         return Verdict(self.seed, failures, self._figures(), loop.trace, [str(o) for o in self.history.operations])
 
@@ -100,6 +105,8 @@ class Simulation:
             loop.fail("the change of replicas does not come to an end, or one that went keeps its store")
         elif not loop.run_until(lambda: caught_up(self._stores()), HEAL_LIMIT_S):
             loop.fail("invariant 5: the replicas do not become the same after all faults ended")
+        elif not loop.run_until(self._nothing_is_late, HEAL_LIMIT_S):
+            loop.fail("late records are not settled after all faults ended")
 
     def _until_served(self, reader: Client) -> Protocol_[None]:
         while (yield from reader.request(("list", (TOPS[0],)))).outcome is None:
@@ -129,6 +136,10 @@ class Simulation:
         keeping = {name for name, node in self.cluster.nodes.items() if node.stores}
         return table.change is None and keeping == set(table.nodes)
 
+    def _nothing_is_late(self) -> bool:
+        stores = self._stores()
+        return not any(store.late for store in stores.values()) and caught_up(stores)
+
     def _stores(self) -> dict[str, ReplicaStore]:
         return {name: self.cluster.nodes[name].stores[VOLUME_ID] for name in self.cluster.volume.replicas}
 
@@ -146,6 +157,9 @@ class Simulation:
             "epochs": store.committed.epoch.counter,
             "changes": self.faults.changes,
             "cuts": self.cluster.watch.cuts,
+            "late": sum(outcome in (late.COPY, late.MERGED) for outcome in outcomes_of(store)),
+            "dropped": sum(outcome == late.DROPPED for outcome in outcomes_of(store)),
+            "alone": self.cluster.watch.taken_back,
             "snapshots": self.cluster.watch.installs,
             "collected": self.cluster.collected.removed,
             "healed": round(self.healed_after, 2),

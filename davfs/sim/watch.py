@@ -29,6 +29,7 @@ class Watch:
         self._read_out: dict[str, set[Position]] = {node: set() for node in nodes}
         self.appends = 0
         self.cuts = 0
+        self.taken_back = 0
         self.installs = 0
         self.on_removed: Callable[[str, str], None] = lambda node, digest: None
         self.on_durable: Callable[[str], None] = lambda node: None

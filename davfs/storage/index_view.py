@@ -13,13 +13,14 @@ from typing import Any
 
 import msgpack
 
-from davfs.core import values
+from davfs.core import keys, values
 from davfs.core.canonical import canonical
 from davfs.core.digests import Digests
 from davfs.core.errors import CorruptData
 from davfs.core.model import DIRECTORY, ROOT, UPLOADS, ChunkRef, Entry, Epoch, Manifest, Position
 from davfs.core.ports import Change, Gone, Trashed
-from davfs.storage import listing
+from davfs.storage import listing, merge_tables
+from davfs.storage.merge_tables import SqliteMergeView
 
 _COLUMNS = "inode, parent, name, kind, version, created_ns, mtime_ns, size, etag"  # the order of Entry's fields
 _ENTRY = f"SELECT {_COLUMNS} FROM entry WHERE inode = ?"
@@ -187,6 +188,8 @@ class SqliteIndexView:
         try:
             for (text,) in self._db.execute("SELECT json FROM manifest"):
                 yield from values.decode_manifest(text).chunks
+            for manifest in self.hidden_manifests():
+                yield from manifest.chunks
             for (text,) in self._db.execute("SELECT json FROM segment"):
                 yield from values.decode_segment(text)
         except ValueError as error:
@@ -211,6 +214,26 @@ class SqliteIndexView:
         """Names that went at this seq or before are forgotten."""
         (floor,) = self._one("SELECT gone_floor FROM state")
         return int(floor)
+
+    def hidden_manifests(self) -> list[Manifest]:
+        """Contents that a merge keeps without showing them."""
+        try:
+            rows = self._db.execute("SELECT key, json FROM shadow")
+            return [values.decode_manifest(text) for key, text in rows if keys.parse(key).part == keys.MANIFEST]
+        except ValueError as error:
+            raise CorruptData(f"a manifest that does not show is malformed: {error}") from error
+
+    def merging(self) -> SqliteMergeView:
+        """The same state as merging sees it."""
+        return SqliteMergeView(self._db)
+
+    def settled(self) -> list[tuple[Position, str, str]]:
+        """(position, version of the record that settled it, what became of it) of late records, by position."""
+        return merge_tables.settled(self._db)
+
+    def is_settled(self, at: Position) -> bool:
+        """Whether a late record was settled, or is in the committed history after all."""
+        return merge_tables.handled(self._db, at, self.committed)
 
     def reply(self, request_id: str) -> tuple[Any] | None:
         """What a committed record with that request id answered, in a 1-tuple; only the last 10,000 are kept."""

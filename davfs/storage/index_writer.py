@@ -16,6 +16,7 @@ from davfs.core.errors import CorruptData
 from davfs.core.keys import Key
 from davfs.core.model import DIRECTORY, ROOT, TRASH
 from davfs.core.ports import IndexUpdate
+from davfs.storage import merge_tables
 from davfs.storage.change_marks import ChangeMarks
 
 _PUT_SEGMENT = (
@@ -40,19 +41,25 @@ class IndexWriter:
         self.files = files
         self.size = size
         self.root_mtime_ns = root_mtime_ns
+        self._dropped: set[Key] = set()  # keys that the record deletes: what a merge puts may be older
         self._given_times: list[tuple[int, str]] = []  # (mtime, directory) that the record sets, whatever it changes inside
 
     def enter(self, updates: Sequence[IndexUpdate], at_ns: int, seq: int) -> None:
         """Enter the updates of the record ``seq`` that was made at ``at_ns``; :class:`CorruptData` if one is malformed."""
         self.marks.seq = seq
-        # Puts first: a directory that is renamed keeps its row, and with it its mtime.
-        for wanted in (True, False):
-            for update in updates:
-                if (update.value is not None) is wanted:
-                    try:
-                        self._enter(keys.parse(update.key), update.value, at_ns)
-                    except ValueError as error:
-                        raise CorruptData(f"the entry {update.key} is malformed: {error}") from error
+        try:
+            parsed = [(keys.parse(update.key), update.value) for update in updates]
+        except ValueError as error:
+            raise CorruptData(f"an entry is malformed: {error}") from error
+        self._dropped = {key for key, value in parsed if value is None and key.kind in (keys.NAME, keys.MANIFEST)}
+        # Properties: what a merge puts may be older than what it deletes. Else puts first: a directory that is renamed
+        # keeps its row, and with it its mtime.
+        parsed.sort(key=lambda one: 0 if one[0].kind == keys.PROPERTY and one[1] is None else 1 if one[1] is not None else 2)
+        for key, value in parsed:
+            try:
+                self._enter(key, value, at_ns)
+            except ValueError as error:
+                raise CorruptData(f"the entry {key} is malformed: {error}") from error
         if self._given_times:
             self._db.executemany("UPDATE entry SET mtime_ns = ? WHERE inode = ?", self._given_times)
             self._given_times.clear()
@@ -63,6 +70,8 @@ class IndexWriter:
             self._delete_name(key, at_ns) if value is None else self._put_name(key, value, at_ns)
         elif key.kind == keys.MANIFEST:
             self._delete_manifest(key) if value is None else self._put_manifest(key, value)
+        elif key.kind in (keys.SHADOW, keys.SETTLED):
+            merge_tables.put_or_delete(self._db, key, value)
         elif key.kind == keys.SEGMENT:
             self._put_or_delete(_PUT_SEGMENT, _DELETE_SEGMENT, int(key.part), key, value)
         else:
@@ -72,8 +81,9 @@ class IndexWriter:
     def _put_name(self, key: Key, value: str, at_ns: int) -> None:
         name = values.decode_name(value)
         old = self._find("SELECT version, parent, name FROM entry WHERE inode = ?", key.inode)
-        if old is not None and old[0] > key.version:
+        if old is not None and self._is_newer(old[0], key):
             return
+        merge_tables.put_name(self._db, key.inode, value, name)
         plain = canonical(name.name)
         alias = None if plain == name.name else plain
         if name.mtime_ns is not None:
@@ -118,6 +128,7 @@ class IndexWriter:
             "DELETE FROM entry WHERE inode = ? AND version = ? RETURNING parent, name, kind", key.inode, key.version
         )
         if gone is not None:
+            merge_tables.delete_name(self._db, key.inode)
             self.marks.gone(gone[0], gone[1], key.inode if gone[2] == DIRECTORY else "")
             self._touch(gone[0], at_ns)
 
@@ -134,7 +145,7 @@ class IndexWriter:
     def _put_manifest(self, key: Key, value: str) -> None:
         manifest = values.decode_manifest(value)
         old = self._find("SELECT version, size FROM manifest WHERE inode = ?", key.inode)
-        if old is not None and old[0] > key.version:
+        if old is not None and self._is_newer(old[0], key):
             return
         content = (manifest.size, manifest.mtime_ns, manifest.etag)
         self._db.execute(
@@ -161,6 +172,10 @@ class IndexWriter:
             self.marks.entry(key.inode)
             self.files -= 1
             self.size -= gone[0]
+
+    def _is_newer(self, version: str, key: Key) -> bool:
+        """Whether a row is newer than what is put, and stays."""
+        return version > key.version and key._replace(version=version) not in self._dropped
 
     def _put_or_delete(self, put: str, delete: str, part: str | int, key: Key, value: str | None) -> None:
         if value is None:

@@ -60,6 +60,21 @@ ALTER TABLE entry ADD COLUMN trashed_path TEXT;
 ALTER TABLE entry ADD COLUMN trashed_by TEXT;
 ALTER TABLE entry ADD COLUMN earlier_of TEXT;
 CREATE INDEX entry_by_earlier ON entry (earlier_of, trashed_ns) WHERE earlier_of IS NOT NULL;
+-- What merging keeps beside the index (storage/merge_tables.py).
+CREATE TABLE name_more (
+    inode TEXT PRIMARY KEY, json TEXT NOT NULL, raw_parent TEXT, claim_parent TEXT, claim_name TEXT, origin TEXT)
+    STRICT, WITHOUT ROWID;
+CREATE INDEX name_more_by_claim ON name_more (claim_parent, claim_name) WHERE claim_parent IS NOT NULL;
+CREATE INDEX name_more_by_raw ON name_more (raw_parent) WHERE raw_parent IS NOT NULL;
+CREATE INDEX name_more_by_origin ON name_more (origin) WHERE origin IS NOT NULL;
+CREATE TABLE shadow (key TEXT PRIMARY KEY, inode TEXT NOT NULL, json TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE INDEX shadow_by_inode ON shadow (inode);
+CREATE TABLE settled (
+    incarnation INTEGER NOT NULL, counter INTEGER NOT NULL, seq INTEGER NOT NULL, version TEXT NOT NULL, json TEXT NOT NULL,
+    PRIMARY KEY (incarnation, counter, seq)) STRICT, WITHOUT ROWID;
+-- How to take back what not a majority has (storage/undo.py).
+CREATE TABLE undo (n INTEGER PRIMARY KEY, seq INTEGER NOT NULL, statement TEXT NOT NULL) STRICT;
+CREATE INDEX undo_by_seq ON undo (seq);
 """,
 }
 

@@ -20,7 +20,7 @@ from davfs.core.errors import CorruptData
 from davfs.core.model import ORIGIN, Epoch, Position
 from davfs.core.ports import AppliedRecord, IndexView, StoredDocument
 from davfs.core.snapshot_port import Snapshot
-from davfs.storage import record_log, small_chunks
+from davfs.storage import merge_tables, record_log, small_chunks, undo
 from davfs.storage.audit import SqliteAudit
 from davfs.storage.database import Database
 from davfs.storage.index_view import SqliteIndexView
@@ -62,11 +62,12 @@ class ReplicaDb(Database):
         self._incarnation, si, sc, ci, cc, cs, self._files, self._bytes, self._root_mtime_ns, self._root_changed = row
         self._sealed = Epoch(si, sc)
         self._committed = Position(Epoch(ci, cc), cs)
+        self._undoable = undo.first(self._db)
         self._last = record_log.newest(self._db)
         self._floor = record_log.floor(self._db)
         if self._last.seq < self._committed.seq:
             raise CorruptData(f"{self._path} lacks committed records; remove it to have it copied from another replica")
-        self._some_late = self._db.execute("SELECT EXISTS (SELECT 1 FROM late)").fetchone() == (1,)
+        (self._late,) = self._db.execute("SELECT count(*) FROM late").fetchone()
 
     @property
     def incarnation(self) -> str:
@@ -84,6 +85,19 @@ class ReplicaDb(Database):
     @property
     def committed(self) -> Position:
         return self._committed
+
+    @property
+    def firm(self) -> Position:
+        """Up to here a majority has what is committed; what is behind it can be taken back (``append``)."""
+        undoable = self._undoable
+        if undoable is None or undoable > self._committed.seq:
+            return self._committed
+        return self.position_at(undoable - 1) or ORIGIN
+
+    @property
+    def late(self) -> int:
+        """How many late records there are."""
+        return int(self._late)
 
     @property
     def floor(self) -> Position:
@@ -129,7 +143,7 @@ class ReplicaDb(Database):
 
         How many went. Not synced on its own: after a power loss some may be back.
         """
-        below = min(below, self._committed.seq)
+        below = min(below, self.firm.seq)
         if below <= self._floor.seq + 1:
             return 0
         with self._writing(durable=False) as db:
@@ -161,27 +175,47 @@ class ReplicaDb(Database):
         """Durably append to the log, after moving all records with seq >= ``cut_from`` to the late ones, at once.
 
         ``chunks``: (digest, data) of small chunks that came with the records, in the same transaction and sync.
-        ValueError for a gap, a falling epoch, or a cut of what is committed.
+        ValueError for a gap, a falling epoch, or a cut of what is firm. What was committed and is not firm is taken back
+        with the cut: documents, index and commit mark are then as they were before it.
         """
         with self._writing(durable=True) as db:
-            last = self._last
+            last, late = self._last, self._late
             if cut_from is not None and cut_from <= last.seq:
                 last = self._cut(db, cut_from)
-            some_late = self._some_late or last != self._last
             last = record_log.add(db, last, records)
             small_chunks.put(db, chunks, self._age_ns())
-            if some_late:  # what the log has (again) is not late
+            if late or cut_from is not None:  # what the log has (again) is not late
                 db.executemany(
                     "DELETE FROM late WHERE incarnation = ? AND counter = ? AND seq = ?",
                     [(*at.epoch, at.seq) for at, _ in records],
                 )
+                (late,) = db.execute("SELECT count(*) FROM late").fetchone()
             db.execute("COMMIT")
-            self._last, self._some_late = last, some_late
+            self._last, self._late = last, late
+            if cut_from is not None:
+                self._read_state()
 
     def _cut(self, db: sqlite3.Connection, cut_from: int) -> Position:
+        if cut_from <= self.firm.seq:
+            raise ValueError(f"record {cut_from} is committed for good (up to {self.firm}) and stays")
         if cut_from <= self._committed.seq:
-            raise ValueError(f"record {cut_from} is committed (up to {self._committed}) and stays")
+            undo.roll_back(db, cut_from - 1)
         return record_log.cut(db, cut_from)
+
+    def late_page(self, after: Position, limit_bytes: int) -> list[tuple[Position, bytes]]:
+        """Late records that follow a position, by position; at least one if there is one, about ``limit_bytes`` at most."""
+        with self._reading() as db:
+            return merge_tables.late_page(db, after, limit_bytes)
+
+    def drop_late(self) -> int:
+        """Forget late records that were settled, or are in the committed history after all; how many."""
+        if not self._late:
+            return 0
+        with self._writing(durable=False) as db:
+            gone = merge_tables.drop_handled(db, self._committed)
+            db.execute("COMMIT")
+            self._late -= gone
+        return gone
 
     def late_records(self) -> list[tuple[Position, bytes]]:
         """Records that were cut from the log, by position: they never enter the documents as they are."""
@@ -238,14 +272,34 @@ class ReplicaDb(Database):
             changes = db.execute("SELECT bytes FROM document_change WHERE id = ? ORDER BY seq", (document,)).fetchall()
         return StoredDocument(None if snapshot is None else snapshot[0], [change for (change,) in changes])
 
-    def commit(self, applied: Sequence[AppliedRecord]) -> None:
+    def commit(self, applied: Sequence[AppliedRecord], firm: int | None = None) -> None:
         """Enter records into documents and index and move the commit mark behind them, at once.
 
-        ValueError unless they are the next ones of the log; :class:`CorruptData` for a malformed entry.
+        Those behind ``firm``, which not a majority has yet, are entered one by one and can be taken back. ValueError unless
+        they are the next ones of the log; :class:`CorruptData` for a malformed entry.
         """
-        if not applied:
-            return
+        sure = [one for one in applied if firm is None or one.record.position.seq <= firm]
+        self.make_firm(self._committed.seq if firm is None else firm)
+        if sure:
+            self._commit(sure, None)
+        for one in applied[len(sure) :]:
+            self._commit([one], one.record.position.seq)
+
+    def make_firm(self, seq: int) -> None:
+        """Forget how to undo records up to ``seq``: a majority has them."""
+        if self._undoable is not None and self._undoable <= seq:
+            with self._writing(durable=False) as db:
+                undo.forget(db, seq)
+                undoable = undo.first(db)
+                db.execute("COMMIT")
+                self._undoable = undoable
+
+    def _commit(self, applied: Sequence[AppliedRecord], undoable: int | None) -> None:
         with self._writing(durable=False) as db:
+            if undoable is None:
+                undo.end(db)
+            else:
+                undo.begin(db, undoable)
             index = IndexWriter(db, self._files, self._bytes, self._root_mtime_ns, self._root_changed)
             committed = self._committed
             for record, documents, updates in applied:
@@ -279,6 +333,8 @@ class ReplicaDb(Database):
             self._committed = committed
             self._files, self._bytes, self._root_mtime_ns = index.files, index.size, index.root_mtime_ns
             self._root_changed = index.marks.root
+            if self._undoable is None:
+                self._undoable = undoable
 
     def document_sizes(self, after: str, limit: int) -> list[tuple[str, int]]:
         """(id, bytes at rest) of up to ``limit`` documents whose id follows ``after``, by id."""

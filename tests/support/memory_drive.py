@@ -106,6 +106,10 @@ class MemoryVolume:
     def info(self) -> VolumeInfo:
         return self._info
 
+    @property
+    def alone(self) -> bool:
+        return False
+
     def enter(self, session: SessionKey, through: str) -> MemoryVisit:
         self.visits.append((session, through))
         return MemoryVisit(self)

@@ -105,7 +105,7 @@ def test_paths_are_relative_to_the_file_and_defaults_are_the_designs() -> None:
         ("cluster.nodes.0.port", 1, "unknown key 'cluster.nodes[0].port'"),
         ("cluster.defaults.copies", 4, "cluster.defaults.copies: is 4, but the cluster has only 3 nodes"),
         ("cluster.defaults.write_quorum", 4, "cluster.defaults.write_quorum: must be a whole number from 1 to 3"),
-        ("cluster.defaults.consistency", "eventual", "must be one of 'strict', not 'eventual'"),
+        ("cluster.defaults.consistency", "eventual", "must be one of 'strict', 'available', not 'eventual'"),
         ("cluster.defaults.chunk_size", 100, "cluster.defaults.chunk_size: must be a whole number from 4096"),
         ("limits.dav_thread", 4, "unknown key 'limits.dav_thread' (did you mean 'dav_threads'?)"),
         ("limits.dav_threads", 0, "limits.dav_threads: must be a whole number from 1"),
