@@ -2,7 +2,7 @@
 # Installs the Debian packages that the tests drive (real WebDAV clients and servers), when root and apt-get are there.
 # Elsewhere it says what is missing; the tests then skip what needs it, or fail when CI=true.
 set -eu
-packages="litmus cadaver davfs2 rclone fuse3 apache2 nginx faketime strace"
+packages="litmus cadaver davfs2 rclone fuse3 apache2 nginx faketime strace iproute2"
 missing=""
 for package in $packages; do
     state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)

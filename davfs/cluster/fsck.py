@@ -89,7 +89,7 @@ class Examination:
         elif shown != (key.version, text):
             differs = f"{shown[1][:200]!r} of version {shown[0]}, the documents say {text[:200]!r}"
             yield Problem("index", f"{said} is shown as {differs}")
-        elif keys.parse_version(key.version).seq > self._audit.index.committed.seq:
+        elif keys.parse_version(key.version) > self._audit.index.committed:
             yield Problem("version", f"{said} is newer than the state")
 
     def _make_digest(self) -> Iterator[Step]:

@@ -60,19 +60,20 @@ class Maintenance:
         self._replicas = replicas
         self._holdings = holdings
 
-    def may_borrow(self, volume_id: str) -> bool:
+    def may_borrow(self, volume_id: str, anyone: bool = False) -> bool:
         """Whether ``borrow`` would be of use now, as far as this node sees."""
         if (holder := self._holdings.holder(volume_id)) is not None:
             return holder.leased
         volume = self._site.state.volumes.get(volume_id)
-        return volume is not None and volume.tenure.grant is None and self._mine(volume)
+        return volume is not None and volume.tenure.grant is None and (anyone or self._mine(volume))
 
-    def borrow(self, volume_id: str) -> Protocol_[Loan | None]:
-        """A loan; None when another node has the volume or is to take it, or when it cannot be had now."""
+    def borrow(self, volume_id: str, anyone: bool = False) -> Protocol_[Loan | None]:
+        """A loan; None when another node has the volume or is to take it, or when it cannot be had now. ``anyone``: for what
+        this node alone knows to be due."""
         holder = self._holdings.holder(volume_id)
         if holder is not None:
             return Loan(self._site, holder, own=False) if holder.leased else None
-        if not self.may_borrow(volume_id):
+        if not self.may_borrow(volume_id, anyone):
             return None
         volume = self._site.state.volume(volume_id)
         since = self._site.clock.now()

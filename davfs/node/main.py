@@ -26,6 +26,7 @@ from davfs.cluster.scrub import Scrub
 from davfs.cluster.service import Service
 from davfs.cluster.site import Bounds, Site, Timing
 from davfs.cluster.threads import ThreadRuntime, ThreadSignal
+from davfs.cluster.unheld import UnheldLate
 from davfs.consensus.raft import RaftNode
 from davfs.core.accounts import Accounts
 from davfs.core.cluster_state import ClusterState
@@ -163,6 +164,7 @@ class Node:
             for_joiners=["node.join", "node.renew"], admit=self.certificates.admit_peer,
         )  # fmt: skip
         self.compaction = Compaction(self.site, self.replicas, self.gateway.maintenance)
+        self.unheld = UnheldLate(self.site, self.replicas, self.gateway.maintenance)
         self.joining = Joining(config, self.client, self.runtime, self.site, self.past, directory.incarnation)
 
     def _make_site(self, directory: DataDirectory) -> Site:
@@ -251,6 +253,8 @@ class Node:
         runtime.start(self.scrub.run(), "scrub")
         runtime.start(self.compaction.run(), "compact")
         self._stack.callback(self.compaction.stop)
+        runtime.start(self.unheld.run(), "late")
+        self._stack.callback(self.unheld.stop)
         runtime.start(self.collector.run(), "collect")
         runtime.start(self.deleted.run(), "deleted")
         runtime.start(self.service.collecting.run(self._ages.save), "sweep")

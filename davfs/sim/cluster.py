@@ -21,6 +21,7 @@ from davfs.cluster.maintenance import Maintenance
 from davfs.cluster.replicas import Replicas
 from davfs.cluster.service import Service
 from davfs.cluster.site import Bounds, Site, Timing
+from davfs.cluster.unheld import UnheldLate
 from davfs.core.cluster_state import VolumeState
 from davfs.core.effects import Reply
 from davfs.core.model import STRICT, Epoch, Position, VolumePolicy
@@ -181,6 +182,7 @@ class SimNode:
         self.compaction = Compaction(site, replicas, self.maintenance, LOOK_ALL_S)
         for task, name in (
             (self.compaction.run(), "compact"),
+            (UnheldLate(site, replicas, self.maintenance).run(), "late"),
             (replicas.keep(), "keep"), (fetcher.run(), "fetch"), (expiry.run(), "expire"), (self.holdings.keep(), "tokens"),
             (service.collecting.run(), "sweep"), (self.collector.run(), "collect"),
         ):  # fmt: skip

@@ -27,7 +27,15 @@ LISTED = 20
 ROWS = 500
 """Rows that are read at once."""
 
-_INDEX = {"entry": "inode", "manifest": "inode", "segment": "inode, number", "property": "inode, name"}
+_INDEX = {
+    "entry": "inode",
+    "manifest": "inode",
+    "segment": "inode, number",
+    "property": "inode, name",
+    "name_more": "inode",
+    "shadow": "key",
+    "settled": "incarnation, counter, seq",
+}
 _COUNTED = {keys.NAME: "entry", keys.MANIFEST: "manifest", keys.SEGMENT: "segment", keys.PROPERTY: "property"}
 _AT_TOP = ", ".join(f"'{root}'" for root in ROOTS)
 
@@ -160,6 +168,13 @@ class SqliteAudit:
             return self._pair("SELECT version, json FROM manifest WHERE inode = ?", key.inode)
         if key.kind == keys.SEGMENT:
             return self._pair("SELECT version, json FROM segment WHERE inode = ? AND number = ?", key.inode, int(key.part))
+        if key.kind == keys.SHADOW:
+            text = keys.make(key.kind, key.inode, key.version, key.part)
+            return self._pair("SELECT ?, json FROM shadow WHERE key = ?", key.version, text)
+        if key.kind == keys.SETTLED:
+            at = keys.parse_version(key.inode)
+            statement = "SELECT version, json FROM settled WHERE incarnation = ? AND counter = ? AND seq = ?"
+            return self._pair(statement, *at.epoch, at.seq)
         return self._pair("SELECT version, xml FROM property WHERE inode = ? AND name = ?", key.inode, key.part)
 
     def counts(self) -> dict[str, int]:
@@ -184,7 +199,7 @@ class SqliteAudit:
     def _manifest(self, version: str, json: str) -> str | None:
         """What is wrong with a manifest, None if nothing is."""
         try:
-            if keys.parse_version(version).seq > self.index.committed.seq:
+            if keys.parse_version(version) > self.index.committed:
                 return f"version {version} is newer than the state"
             manifest = values.decode_manifest(json)
             if not manifest.segments:
