@@ -154,7 +154,7 @@ def _adopt(
 def _common(replica: Replica, status: dict[str, Any]) -> Position:
     """Up to where this replica's log is known to be the other's, and the other still has what follows."""
     floor = position(status["floor"])
-    if replica.store.committed.seq < floor.seq and replica.store.position_at(floor.seq) == floor:
+    if replica.store.firm.seq < floor.seq and replica.store.position_at(floor.seq) == floor:
         return floor  # it has logged more than it has applied
     return replica.store.firm
 

@@ -307,6 +307,7 @@ class Replica:
             finally:
                 self._documents.clear()
                 self._recent.clear()
+                self._commit_target = min(self._commit_target, self.store.committed.seq)  # of what is here no more
             log.info("volume %s: a snapshot at %s is installed", self.volume, self.store.committed)
         self._installed(self.volume, self.store)
 

@@ -74,6 +74,8 @@ def whole_put(record: Record) -> WholePut | None:
     """The one file that a record wrote whole, if that is all it did."""
     words = words_of(record)
     puts = {keys.parse(key): value for key, value in words.puts}
+    kept = {key.inode for key, value in puts.items() if key.kind == keys.NAME and _is_kept(value)}
+    puts = {key: value for key, value in puts.items() if key.inode not in kept}
     contents = [key for key in puts if key.kind == keys.MANIFEST]
     names = [key for key in puts if key.kind == keys.NAME]
     if record.kind != OPERATION or len(contents) != 1 or len(puts) != 1 + len(names) or len(names) > 1:
@@ -87,6 +89,12 @@ def whole_put(record: Record) -> WholePut | None:
             return None
         parent, name = entry.parent, entry.name
     return WholePut(inode, parent, name, values.decode_manifest(text), text)
+
+
+def _is_kept(value: str) -> bool:
+    """Whether a name is of a file's earlier content, which an overwrite keeps in the trash."""
+    entry = values.decode_name(value)
+    return entry.parent == TRASH and entry.trashed is not None and bool(entry.trashed[2])
 
 
 def copy_of(put: WholePut, at: Position) -> str:
@@ -103,7 +111,10 @@ def describe(record: Record, find: Find) -> str:
     told = []
     own = {key.inode: values.decode_name(value) for key, value in _parsed(words) if key.kind == keys.NAME}
     look: Find = lambda inode: own.get(inode) or find(inode)  # noqa: E731
+    kept = {key.inode for key, value in _parsed(words) if key.kind == keys.NAME and _is_kept(value)}
     for key, _ in _parsed(words):
+        if key.inode in kept:
+            continue
         if key.kind == keys.NAME:
             entry = own[key.inode]
             if entry.deleted is not None:

@@ -103,9 +103,10 @@ class Tree:
 
     def changed(self, node: Node) -> None:
         """To be called after the versions of a node were changed, before anything is asked."""
-        if not node.names and (kept := node.contents) and node.stored is not None:
-            at = max(kept)  # purged here and written there: it survives without a place
-            node.names[at] = NameEntry(self.lost, node.stored[1].name, FILE, node.stored[1].created_ns)
+        if not node.names and node.contents:  # purged here and written there: it survives without a place
+            at = max(node.contents)
+            created, name = (0, node.inode) if node.stored is None else (node.stored[1].created_ns, node.stored[1].name)
+            node.names[at] = NameEntry(self.lost, name, FILE, created)
         self._derive(node)
         self._index(node)
 

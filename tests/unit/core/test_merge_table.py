@@ -284,3 +284,15 @@ def test_the_copy_follows_its_file_that_comes_to_another_name(story: Story) -> N
     two = story.part(5)
     two.move("c", "a")
     assert files(story.end()) == {"a": "here", "a (conflict 1.6.2)": "one"}
+
+
+def test_what_was_purged_here_and_written_there_survives_without_its_name(story: Story) -> None:
+    story.here.put("a", "0")
+    there = story.part()
+    there.put("a", "1")
+    there.put("a", "2")
+    inode = story.here.find("a").inode
+    story.here.delete("a")
+    for key in [key for key in story.here.facts if f"/{inode}@" in key]:
+        story.here.facts.pop(key)  # the trash was emptied
+    assert files(story.end(asked=False)) == {"lost+found": None, f"lost+found/{inode}": "2"}
