@@ -237,7 +237,7 @@ class HolderLog:
         }
         blob = b"".join([*(pending.data for pending in batch), *(a.data for a in attachments)])
         # An available volume's clients are answered although nobody else does, well before they would be told 503.
-        limit = self._site.timing.call / 2 if self.available and follower.node != self._site.node else self._site.timing.call
+        limit = self._site.timing.call / 2 if self.available else self._site.timing.call
         call = Call(follower.node, "replica.append", args, blob, limit)
         return Request(call, previous.seq + len(batch), committed)
 
