@@ -16,6 +16,7 @@ from blake3 import blake3
 from davfs.core import keys, values
 from davfs.core.errors import CorruptData
 from davfs.core.keys import Key
+from davfs.core.model import Position
 from davfs.core.ports import Audit, Document, Documents, Problem, StoredDocument
 
 DOCUMENTS = 20
@@ -89,8 +90,13 @@ class Examination:
         elif shown != (key.version, text):
             differs = f"{shown[1][:200]!r} of version {shown[0]}, the documents say {text[:200]!r}"
             yield Problem("index", f"{said} is shown as {differs}")
-        elif keys.parse_version(key.version) > self._audit.index.committed:
+        elif self._is_newer(keys.parse_version(key.version)):
             yield Problem("version", f"{said} is newer than the state")
+
+    def _is_newer(self, at: Position) -> bool:
+        """Whether nothing in the state can have been written at a position; what was merged has that of a late record."""
+        index = self._audit.index
+        return at.seq > index.committed.seq and not index.is_settled(at)
 
     def _make_digest(self) -> Iterator[Step]:
         digest = blake3()

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple, Protocol
 
 from davfs.core.chunk_port import ChunkPage
 from davfs.core.digests import Digests
-from davfs.core.facts import MergeView
 from davfs.core.keys import Key
+from davfs.core.late_port import LateStore, MergedView
 from davfs.core.model import ChunkRef, Entry, Epoch, Manifest, Position
 from davfs.core.raft_log import LogChange, LogImage
 from davfs.core.record import Record
@@ -177,7 +177,7 @@ class Trashed(NamedTuple):
     earlier_of: str
 
 
-class IndexView(Protocol):
+class IndexView(MergedView, Protocol):
     """Reads of one committed state of a volume; all reads through one view see the same state."""
 
     @property
@@ -269,22 +269,6 @@ class IndexView(Protocol):
         """Names that went at this seq or before are forgotten."""
         ...
 
-    def hidden_manifests(self) -> list[Manifest]:
-        """Contents that a merge keeps without showing them."""
-        ...
-
-    def merging(self) -> MergeView:
-        """The same state as merging sees it."""
-        ...
-
-    def settled(self) -> list[tuple[Position, str, str]]:
-        """(position, version of the record that settled it, value of key ``l``) of late records, by position."""
-        ...
-
-    def is_settled(self, at: Position) -> bool:
-        """Whether a late record was settled, or is in the committed history after all."""
-        ...
-
     def reply(self, request_id: str) -> tuple[Any] | None:
         """What a committed record with that request id answered, in a 1-tuple; None if there is none."""
         ...
@@ -326,7 +310,7 @@ class Audit(Protocol):
     def rows(self) -> Iterator[bytes]: ...
 
 
-class ReplicaStore(SnapshotStore, Protocol):
+class ReplicaStore(SnapshotStore, LateStore, Protocol):
     """One volume's records, documents and index on one node, each method one atomic transaction. Thread-safe.
 
     The log is contiguous: the seqs behind ``floor`` up to ``last``. Records up to ``committed`` are in documents and index.
@@ -422,24 +406,6 @@ class ReplicaStore(SnapshotStore, Protocol):
         """Records that were cut from the log: they never enter the documents as they are."""
         ...
 
-    @property
-    def firm(self) -> Position:
-        """Up to here what is committed stays; what is behind it only this and a few other replicas have."""
-        ...
-
-    @property
-    def late(self) -> int:
-        """How many late records there are."""
-        ...
-
-    def late_page(self, after: Position, limit_bytes: int) -> list[tuple[Position, bytes]]:
-        """Late records that follow a position, by position; at least one if there is one."""
-        ...
-
-    def drop_late(self) -> int:
-        """Forget late records that were settled (``IndexView.is_settled``); how many."""
-        ...
-
     def load_document(self, document: str) -> StoredDocument: ...
 
     def commit(self, applied: Sequence[AppliedRecord], firm: int | None = None) -> None:
@@ -447,10 +413,6 @@ class ReplicaStore(SnapshotStore, Protocol):
 
         Those behind ``firm`` (None: there are none) can be taken back by ``append``.
         """
-        ...
-
-    def make_firm(self, seq: int) -> None:
-        """A majority has what is committed up to ``seq``: it cannot be taken back any more."""
         ...
 
     def view(self) -> AbstractContextManager[IndexView]: ...

@@ -199,7 +199,7 @@ class SqliteAudit:
     def _manifest(self, version: str, json: str) -> str | None:
         """What is wrong with a manifest, None if nothing is."""
         try:
-            if keys.parse_version(version) > self.index.committed:
+            if self.index.committed.seq < (at := keys.parse_version(version)).seq and not self.index.is_settled(at):
                 return f"version {version} is newer than the state"
             manifest = values.decode_manifest(json)
             if not manifest.segments:
