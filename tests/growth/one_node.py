@@ -78,7 +78,7 @@ class OneNode:
             open_store=lambda volume: ReplicaDb(directory / "volumes" / f"{volume}.sqlite"),
             make_signal=ThreadSignal,
             up=lambda name: name == NODE,
-            timing=Timing(ttl=30.0, commit=30.0, call=30.0),
+            timing=Timing(ttl=30.0, commit=30.0, call=30.0, compaction=min(5.0, look_all_s), tidy=1.0),
         )
         fetcher = Fetcher(site)
         self.replicas = Replicas(site, fetcher)
