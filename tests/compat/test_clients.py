@@ -12,7 +12,7 @@ from tests.support.cluster import DevCluster
 from tests.support.tools import full_size, refuse
 
 NODES = (1, 2, 3)
-FILES = 5000 if full_size() else 600
+FILES = 5000 if full_size() else 300
 
 
 def _run(
