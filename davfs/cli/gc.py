@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from davfs.cli.remote import Remote, add_config, connect
+from davfs.cli.remote import Remote, add_config, chosen, connect
 from davfs.cli.status import columns
 from davfs.core.errors import DavfsError, Unavailable, VolumeHeld
 
@@ -37,12 +37,7 @@ def register(commands: Any) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     with connect(arguments.config) as remote:
-        volumes = remote.ask("admin.volume_list", {})
-        wanted = [v for v in volumes if arguments.volume in (None, v["name"])]
-        if not wanted:
-            # The nodes say it in their own words.
-            remote.ask("admin.volume_show", {"name": arguments.volume}) if arguments.volume else None
-        reports = [_collect(remote, volume, arguments.dry_run) for volume in wanted]
+        reports = [_collect(remote, volume, arguments.dry_run) for volume in chosen(remote, arguments.volume)]
     if arguments.json:
         print(json.dumps(reports, indent=2))
     else:

@@ -98,3 +98,11 @@ def connect(file: Path) -> Iterator[Remote]:
         yield remote
     finally:
         remote.close()
+
+
+def chosen(remote: Remote, name: str | None) -> list[dict[str, Any]]:
+    """The volume of that name, or all without one; an unknown one is refused in the nodes' own words."""
+    volumes = [volume for volume in remote.ask("admin.volume_list", {}) if name in (None, volume["name"])]
+    if not volumes and name is not None:
+        remote.ask("admin.volume_show", {"name": name})
+    return volumes

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from davfs.cli.remote import Remote, add_config, connect
+from davfs.cli.remote import Remote, add_config, chosen, connect
 from davfs.cli.status import columns
 from davfs.core.errors import DavfsError, Unavailable
 
@@ -36,13 +36,9 @@ def register(commands: Any) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     with connect(arguments.config) as remote:
-        volumes = remote.ask("admin.volume_list", {})
-        wanted = [v for v in volumes if arguments.volume in (None, v["name"])]
-        if not wanted and arguments.volume:
-            remote.ask("admin.volume_show", {"name": arguments.volume})  # refused in the nodes' own words
         passes: list[dict[str, Any]] = []
         silent: list[str] = []
-        for volume in wanted:
+        for volume in chosen(remote, arguments.volume):
             begun: dict[str, int] = {}
             for node in volume["replicas"]:
                 try:
