@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class RaftTiming:
-    """Defaults: commits in about a millisecond and a fail-over in about half a second on a local network, 1 % of a core
-    when idle. On links with more than 50 ms, raise heartbeat, elections and silence together."""
+    """Defaults: commits in about a millisecond and a fail-over in about half a second on a local network, half a percent
+    of a core when idle. On links with more than 50 ms, raise heartbeat, elections and silence together."""
 
-    tick: float = 0.05
+    tick: float = 0.08
     """The longest wait between two looks at the clock; work wakes the tick thread at once."""
-    heartbeat: float = 0.1
-    election_min: float = 0.45
-    election_max: float = 0.8
+    heartbeat: float = 0.15
+    election_min: float = 0.5
+    election_max: float = 0.9
     step_down: float = 1.0
     """A leader that hears no majority for so long stops being one."""
     silence: float = 1.0
