@@ -6,6 +6,7 @@ May import core, crdt and the simulator's own parts.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from davfs.core import keys, late, values
 from davfs.core.chunking import digest_of, etag_of
@@ -14,17 +15,13 @@ from davfs.core.ports import ReplicaStore
 from davfs.crdt.documents import AutomergeDocuments
 from davfs.sim.clients import TOPS, History
 from davfs.sim.cluster import CHUNK_SIZE
-from davfs.sim.history import linearizable
+from davfs.sim.history import judge
+from davfs.sim.model import Path, tree_of
 
 
 def check_history(history: History) -> Iterator[str]:
     """Invariants 1 and 3: some order of all operations, the reads after all faults ended included, explains them."""
-    for component in TOPS:
-        verdict = linearizable(history.of(component))
-        if verdict is None:
-            yield f"invariant 3: the history of /{component} is too long to judge; make it shorter"
-        elif not verdict:
-            yield f"invariants 1 and 3: no order explains what clients saw of /{component}"
+    yield from judge(history.operations, tree_of({(top,): None for top in TOPS}))
 
 
 def dump(store: ReplicaStore, kept_from: int = 1) -> dict[str, object]:
@@ -93,7 +90,7 @@ def check_kept(history: History, stores: dict[str, ReplicaStore]) -> Iterator[st
             for entry in view.children(todo.pop()):
                 shown.add(entry.etag)
                 todo += [entry.inode] if entry.is_directory else []
-    changes = [o for o in history.operations if o.op[0] in ("put", "delete", "move")]
+    changes = [o for o in history.operations if o.op[0] in ("put", "write", "delete", "move", "copy")]
     for put in changes:
         if put.op[0] != "put" or put.outcome is None or put.outcome[0] != "ok":
             continue
@@ -101,10 +98,17 @@ def check_kept(history: History, stores: dict[str, ReplicaStore]) -> Iterator[st
             path
             for other in changes
             if other is not put and (other.ended is None or other.ended > put.invoked)
-            for path in ((other.op[1], other.op[2]) if other.op[0] == "move" else (other.op[1],))
+            for path in _changed(other.op)
         ]
         if not any(put.op[1][: len(path)] == path for path in places) and _etag(put.op[2]) not in shown:
             yield f"invariant 5: {put} was acknowledged and is nowhere"
+
+
+def _changed(op: tuple[Any, ...]) -> tuple[Path, ...]:
+    """The places where an operation replaces or removes what was there."""
+    if op[0] in ("move", "copy"):
+        return (op[1], op[2]) if op[0] == "move" else (op[2],)
+    return (op[1],)
 
 
 def _etag(content: bytes) -> str:

@@ -12,12 +12,17 @@ from typing import Any
 from davfs.core.effects import Call, Protocol_, Reply, Sleep
 from davfs.core.errors import CallTimeout, ConsensusUnavailable, DavfsError, OutcomeUnknown
 from davfs.sim.cluster import CHUNK_SIZE, SimCluster
-from davfs.sim.history import Operation, Path
+from davfs.sim.history import Operation
 from davfs.sim.loop import Loop, Process
+from davfs.sim.model import CODES, Path
 
 TOPS = ("x", "y")
 NAMES = ("a", "b", "d")
-KINDS = ("put", "put", "put", "get", "get", "get", "list", "mkcol", "delete", "move")
+KINDS = (
+    "put", "put", "put", "put", "get", "get", "get", "get", "list", "mkcol", "mkcol", "delete", "move", "copy", "write",
+    "write", "proppatch", "props",
+)  # fmt: skip
+PROPERTIES = ("p", "q")
 PATIENCE_S = 14.0
 UNKNOWN = (OutcomeUnknown, CallTimeout, ConsensusUnavailable)
 
@@ -34,20 +39,21 @@ class History:
 
     def begin(self, client: str, op: tuple[Any, ...]) -> Operation:
         self._time += 1
-        operation = Operation(client, op[1][0], op, self._time)
+        operation = Operation(client, op, self._time)
         self.operations.append(operation)
         self._loop.note(f"{client} asks {op}")
         return operation
 
     def end(self, operation: Operation, value: Any, error: DavfsError | None) -> None:
-        """Record an answer. A definite refusal for want of nodes has changed nothing, so it explains nothing."""
+        """Record an answer. A refusal that tells nothing of the tree (too few nodes, a full disk) explains nothing, and must
+        not have changed anything: it is left out, so that whatever it did would be a change that nobody asked for."""
         self._time += 1
         if error is None:
-            operation.outcome = ("ok", tuple(value) if isinstance(value, list) else value)
+            operation.outcome = ("ok", _plain(value))
         elif isinstance(error, UNKNOWN):
             self._loop.note(f"{operation.client} does not know: {error.message}")
             return
-        elif error.status == OutcomeUnknown.status:
+        elif error.code not in CODES or (operation.op[0] == "write" and error.code == "precondition-failed"):
             self._loop.note(f"{operation.client} was refused: {error.message}")
             self.operations.remove(operation)
             self.refused += 1
@@ -56,9 +62,6 @@ class History:
             operation.outcome = ("error", error.code)
         operation.ended = self._time
         self._loop.note(f"{operation.client} got {operation.outcome}")
-
-    def of(self, component: str) -> list[Operation]:
-        return [operation for operation in self.operations if operation.component == component]
 
 
 class Client:
@@ -109,12 +112,21 @@ class Client:
             self._made += 1
             content = f"{self.name}.{self._made}.".encode()
             return "put", path, content.ljust(random.choice((len(content), CHUNK_SIZE, 2 * CHUNK_SIZE + 7)), b"-")
-        if kind == "move":
-            target = self._path(top)
+        if kind in ("move", "copy"):
+            target = self._path(top if random.random() < 0.8 else random.choice(TOPS))
             shorter = min(len(path), len(target))
             if path[:shorter] == target[:shorter]:
                 return "get", path
-            return "move", path, target, random.random() < 0.7
+            return kind, path, target, random.random() < 0.7
+        if kind == "write":
+            self._made += 1
+            part = f"<{self.name}/{self._made}>".encode()
+            length = random.choice((len(part), CHUNK_SIZE + 20)) if random.random() < 0.2 else len(part)
+            return "write", path, random.choice((0, 4, CHUNK_SIZE - 5, CHUNK_SIZE + 1)), part.ljust(length, b"=")
+        if kind == "proppatch":
+            self._made += 1
+            value = f"{self.name}.{self._made}" if random.random() < 0.8 else None
+            return "proppatch", path, random.choice(PROPERTIES), value
         return kind, path
 
     def _path(self, top: str) -> Path:
@@ -124,3 +136,8 @@ class Client:
 
 def _no_raft(process: Process, command: tuple[Any, ...], timeout: float, done: Callable[..., None]) -> None:
     raise RuntimeError("a client has no part in Raft")
+
+
+def _plain(value: Any) -> Any:
+    """A value as it was before it crossed the network."""
+    return tuple(_plain(one) for one in value) if isinstance(value, list | tuple) else value

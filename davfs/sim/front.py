@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from davfs.cluster import changes, copying, dav_locks, entering, files, tree
-from davfs.cluster.api import Caller, Forward, LockRequest
+from davfs.cluster import changes, copying, dav_locks, entering, files, partial, tree
+from davfs.cluster.api import Caller, Forward, LockRequest, PartPlace, Reader
 from davfs.cluster.holder import Holder
 from davfs.cluster.holdings import Holdings
 from davfs.cluster.site import Site
@@ -98,18 +98,21 @@ def _perform(holder: Holder, request: Mapping[str, Any]) -> Protocol_[Any]:
         return (yield from _get(holder, path))
     if kind == "list":
         return _list(holder, path)
+    if kind == "props":
+        return _properties(holder, path)
     if kind == "put":
-        body = memoryview(arguments[1])
-        taken = 0
-
-        def read(size: int) -> bytes:
-            nonlocal taken
-            block = bytes(body[taken : taken + size])
-            taken += len(block)
-            return block
-
-        made = yield from files.put(holder, path, read, len(body), 1, _no_condition, caller, lambda: None)
+        body: bytes = arguments[1]
+        made = yield from files.put(holder, path, _reader(body), len(body), 1, _no_condition, caller, lambda: None)
         return made[1]
+    if kind == "write":
+        place, part = PartPlace(arguments[1]), arguments[2]
+        yield from partial.write(holder, path, place, _reader(part), len(part), 1, _no_condition, caller)
+        return True
+    if kind == "proppatch":
+        name, value = arguments[1:]
+        sets, removes = ({}, [name]) if value is None else ({name: value}, [])
+        yield from changes.proppatch(holder, path, sets, removes, _no_condition, caller, None)
+        return True
     if kind == "mkcol":
         yield from changes.mkcol(holder, path, _no_condition, caller)
         return True
@@ -125,6 +128,17 @@ def _perform(holder: Holder, request: Mapping[str, Any]) -> Protocol_[Any]:
     if kind == "copy":
         return (yield from copying.copy(holder, path, target, overwrite, False, _no_condition, caller, None))
     return (yield from changes.move(holder, path, target, overwrite, _no_condition, caller, None))
+
+
+def _reader(body: bytes) -> Reader:
+    rest = memoryview(body)
+
+    def read(size: int) -> bytes:
+        nonlocal rest
+        block, rest = bytes(rest[:size]), rest[size:]
+        return block
+
+    return read
 
 
 def _get(holder: Holder, path: tuple[str, ...]) -> Protocol_[bytes]:
@@ -148,6 +162,13 @@ def _list(holder: Holder, path: tuple[str, ...]) -> list[str]:
     # Conflict copies are judged by themselves: they are what an unknown outcome may leave (invariant 3).
     names = [entry for entry in children if not is_conflict_name(entry.name)]
     return [f"{entry.name}/" if entry.is_directory else entry.name for entry in names]
+
+
+def _properties(holder: Holder, path: tuple[str, ...]) -> list[tuple[str, str]]:
+    holder.check_lease()
+    with holder.replica.store.view() as view:
+        found = view.properties(tree.require(view, path).inode)
+    return sorted((name, value) for name, (_, value) in found.items())
 
 
 def _no_condition(entry: Entry | None) -> None:

@@ -127,6 +127,7 @@ class Simulation:
         for name in ("a", "b", "d"):
             yield "get", (top, name)
             yield "list", (top, name)
+            yield "props", (top, name)
         for middle in ("a", "b", "d"):
             for name in ("a", "b"):
                 yield "get", (top, middle, name)
