@@ -44,20 +44,41 @@ class Remote(Protocol):
 
 
 class ThreadSignal:
-    """A condition variable as the protocols' ``Signal``. ``ready`` functions must take no locks."""
+    """The protocols' ``Signal`` for threads. Whoever notifies asks the ``ready`` functions and wakes those alone who need
+    wait no longer: each thread that is woken in vain delays all others of this process. They must take no locks."""
 
     def __init__(self) -> None:
-        self._condition = threading.Condition()
+        self._lock = threading.Lock()
+        self._waiting: dict[threading.Lock, Callable[[], bool]] = {}  # what each who waits sleeps on
 
     def notify(self) -> None:
-        with self._condition:
-            self._condition.notify_all()
+        with self._lock:
+            for bed in [bed for bed, ready in self._waiting.items() if _may_be(ready)]:
+                del self._waiting[bed]
+                bed.release()
 
     def wait(self, ready: Callable[[], bool], timeout: float) -> bool:
-        if ready():
-            return True
-        with self._condition:
-            return self._condition.wait_for(ready, timeout)
+        ends = time.monotonic() + timeout
+        bed = threading.Lock()
+        bed.acquire()
+        while not ready():
+            with self._lock:
+                if ready():  # what was announced from here on wakes us
+                    return True
+                self._waiting[bed] = ready
+            left = ends - time.monotonic()
+            if left <= 0 or not bed.acquire(timeout=left):
+                with self._lock:
+                    self._waiting.pop(bed, None)
+                return ready()
+        return True
+
+
+def _may_be(ready: Callable[[], bool]) -> bool:
+    try:
+        return ready()
+    except Exception:  # noqa: BLE001  it belongs to whoever waits
+        return True
 
 
 class ThreadRuntime:
