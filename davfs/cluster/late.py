@@ -13,9 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 from davfs.cluster.adopted import spread
+from davfs.cluster.files import SMALL_BYTES, may_travel
 from davfs.cluster.holder import RECORD_ROOM, Holder
 from davfs.cluster.keeping import confirm
+from davfs.cluster.log import Attachment
 from davfs.core import keys, late, locks, values
+from davfs.core.chunking import digest_of
 from davfs.core.conflict_names import conflict_name, label_of
 from davfs.core.effects import Call, Protocol_, Reply, Sleep
 from davfs.core.errors import CorruptData, DavfsError
@@ -35,6 +38,9 @@ Build: TypeAlias = Callable[[IndexView, Edits], None]
 
 TOGETHER = 64
 """So many late records are merged by one record."""
+
+CARRIED_BYTES = 2 * MIB
+"""Small chunks of so many bytes travel with it."""
 
 RETRY_S = 2.0
 
@@ -123,10 +129,17 @@ class LateRecords:
         holder = self._holder
         use = self._site.in_use.begin(holder.credentials.volume)
         use.add(of_records(one.record for one in records))
+        attachments: dict[str, Attachment] = {}
         for one in records:
             for chunk in _chunks(one.record):
+                if chunk.digest in attachments:
+                    continue
                 try:
-                    yield from self._secure(one.node, chunk)
+                    room = CARRIED_BYTES - sum(len(a.data) for a in attachments.values())
+                    if (data := (yield from self._small(one.node, chunk, room))) is not None:
+                        attachments[chunk.digest] = Attachment(chunk.digest, data)
+                    else:
+                        yield from self._secure(one.node, chunk)
                 except DavfsError as error:  # it stays where it is, and is fetched when that node can be asked
                     log.warning("volume %s: a chunk of late record %s: %s", holder.credentials.volume, one.at, error)
 
@@ -141,8 +154,17 @@ class LateRecords:
                 kind = late.MERGED if one in merged else _unsettled(one.record)
                 _note(edits, one, Outcome(kind, what, one.record.who, one.record.at_ns))
 
-        yield from self._commit(records, build)
+        yield from self._commit(records, build, tuple(attachments.values()))
         use.end()
+
+    def _small(self, node: str, chunk: ChunkRef, room: int) -> Protocol_[bytes | None]:
+        """The bytes of a chunk that may travel with the record that merges it, one sync for all of them; None if it may not."""
+        state = self._holder.state()
+        if chunk.size > min(SMALL_BYTES, room) or not may_travel(state.policy.write_quorum, chunk.nodes, state.replicas):
+            return None
+        args = {"volume": self._holder.credentials.volume, "digest": chunk.digest}
+        reply: Reply = yield Call(node, "chunk.get", args, timeout=self._site.timing.call)
+        return reply.blob if len(reply.blob) == chunk.size and digest_of(reply.blob) == chunk.digest else None
 
     # --- strict volumes ---------------------------------------------------------------------------------------------
 
@@ -211,7 +233,7 @@ class LateRecords:
         yield from spread(self._site, self._holder.credentials.volume, wanted, policy.write_quorum)
         yield from confirm(self._site, self._holder.credentials, [wanted], policy.write_quorum)
 
-    def _commit(self, records: Sequence[Late], build: Build) -> Protocol_[None]:
+    def _commit(self, records: Sequence[Late], build: Build, attachments: Sequence[Attachment] = ()) -> Protocol_[None]:
         """One record, while no other change is under way."""
         holder = self._holder
         ticket = yield from holder.gates.enter([()], self._site.timing.gate)
@@ -224,7 +246,7 @@ class LateRecords:
                 with holder.replica.store.view() as view:
                     build(view, edits)
 
-            yield from holder.commit(built, "")
+            yield from holder.commit(built, "", attachments)
         finally:
             holder.gates.leave(ticket)
         log.warning(

@@ -130,6 +130,7 @@ def test_both_sides_of_a_cut_write_and_all_of_it_is_there(parted: PartedCluster)
     parted.kill(cut_off)
     parted.serve(cut_off)
     time.sleep(1)
+    healed = time.monotonic()
     parted.heal()
 
     # The later, of those who went on together, has a name that both wrote; a directory says nothing more than its members.
@@ -137,6 +138,7 @@ def test_both_sides_of_a_cut_write_and_all_of_it_is_there(parted: PartedCluster)
     wanted = {path: content for path, content in {**alone.kept, **together.kept}.items() if content and path not in unknown}
     last = [path for path in alone.kept if path.startswith("alone") and path in wanted][-1]
     parted.until("what the cut-off node had", lambda: get_all(parted, others[1], [last])[last] is not None, 60 + 10 * SECONDS)
+    merged_s = time.monotonic() - healed
     for number in parted.numbers:
         found = get_all(parted, number, wanted)
         differ = [path for path, content in wanted.items() if found[path] != content]
@@ -151,4 +153,7 @@ def test_both_sides_of_a_cut_write_and_all_of_it_is_there(parted: PartedCluster)
     assert all(one["who"] == "anna" and one["at_ns"] for one in conflicts)
     report = parted.davfs(others[0], "volume", "fsck", "demo", "--json", check=False)
     assert report["ok"], report["problems"][:10]
-    print(f"{len(alone.kept)} files and directories alone, {len(together.kept)} together, {len(copies)} conflict copies")
+    print(
+        f"{len(alone.kept)} files and directories alone, {len(together.kept)} together, {len(copies)} conflict copies;"
+        f" merged within {merged_s:.1f} s"
+    )
