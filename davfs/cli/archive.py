@@ -136,7 +136,7 @@ class Reader:
         try:
             about = json.loads(headers[_VOLUME])
             version, self.entries = about["format"], int(about["entries"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CorruptData(f"the head of the archive is damaged: {error}") from error
         if version != FORMAT:
             raise UnknownFormat(f"the archive has format {version}; this davfs knows format {FORMAT}")
@@ -156,7 +156,7 @@ def _member(info: tarfile.TarInfo) -> Member:
             json.loads(headers.get(_PROPERTIES, "{}")),
             json.loads(headers.get(_DIGESTS, "{}")),
         )
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptData(f"the head of {info.name!r} in the archive is damaged: {error}") from error
 
 

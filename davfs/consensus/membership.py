@@ -61,11 +61,11 @@ def decode(entry: bytes) -> Change | None:
         return None
     try:
         version, (before, after) = msgpack.unpackb(entry[len(CONFIG) :], raw=False)
+        if version != FORMAT:
+            raise ValueError(f"a membership of format {version} is unknown here (known: {FORMAT})")
+        return Change(members(*before), members(*after))
     except (TypeError, ValueError, msgpack.UnpackException) as error:
         raise ValueError(f"not a membership: {error}") from error
-    if version != FORMAT:
-        raise ValueError(f"a membership of format {version} is unknown here (known: {FORMAT})")
-    return Change(members(*before), members(*after))
 
 
 def objection(change: Change, now: Members, leader: str, behind: dict[str, int]) -> str:

@@ -33,7 +33,7 @@ _KEPT_WITH_OC = {"MD5": "", "SHA1": ""}
 _FIELD_NAMES = {"ADLER32": "adler", "MD5": "md5", "SHA1": "sha", "SHA256": "sha-256", "SHA512": "sha-512"}
 _DIGEST_NAMES = {"ADLER32": "adler32", "MD5": "MD5", "SHA1": "SHA", "SHA256": "SHA-256", "SHA512": "SHA-512"}
 _STRUCTURED = re.compile(r"\s*([a-z*][a-z0-9_.*-]*)\s*=\s*:([A-Za-z0-9+/=]*):\s*")
-_PREFERENCE = re.compile(r"\s*([A-Za-z0-9-]+)\s*(?:;\s*q\s*)?(?:=\s*([0-9.]+))?\s*")
+_PREFERENCE = re.compile(r"\s*+([A-Za-z0-9-]++)\s*+(?:;\s*+q\s*+)?(?:=\s*+([0-9.]++))?\s*+")
 
 
 def announced(request: Request) -> Digests:

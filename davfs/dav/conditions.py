@@ -18,7 +18,7 @@ from davfs.dav.if_header import State
 from davfs.dav.request import Headers, Request
 from davfs.dav.target import host_name, parse_target
 
-_ETAG = re.compile(r'\s*(?:((?:W/)?"[^"]*")|([^,\s]+))\s*(?:,|$)')
+_ETAG = re.compile(r'[ \t,]*+(?:((?:W/)?"[^"]*")|([^, \t]++))')  # nothing is tried twice: a field has up to 64 KiB
 
 
 def quoted_etag(entry: Entry) -> str | None:
@@ -111,7 +111,7 @@ def _matches(header: str, entry: Entry | None, etag: str | None, *, weak: bool) 
         return True
     if etag is None:
         return False
-    for quoted, bare in _ETAG.findall(header):
+    for quoted, bare in _ETAG.findall(header.strip(" \t,")):
         value = quoted or f'"{bare}"'  # some clients forget the quotes
         if value == etag or (weak and value.removeprefix("W/") == etag):
             return True

@@ -101,6 +101,14 @@ class DavRequest(_RequestBase):
 
     # --- the request ------------------------------------------------------------------------------------------------
 
+    def read_request_line(self) -> bool:
+        """The first line; whether it is well-formed (it has been answered if not)."""
+        try:
+            return bool(super().read_request_line())
+        except ValueError:  # cheroot expects none of an address such as //[
+            self.simple_response("400 Bad Request", "Malformed Request-URI")
+            return False
+
     def read_request_headers(self) -> bool:
         """Fields into ``inheaders``; whether the request is well-formed (it has been answered if not)."""
         try:

@@ -10,9 +10,9 @@ from davfs.core.errors import InvalidInput
 
 MAX_LENGTH = 16 * 1024
 _TOKEN = re.compile(
-    r"""\s*(?:
-        <(?P<url>[^<>]*)>
-      | \[\s*(?P<etag>(?:W/)?"[^"]*"|[^\]\s]*)\s*\]
+    r"""\s*+(?:
+        <(?P<url>[^<>]*+)>
+      | \[\s*+(?P<etag>(?:W/)?"[^"]*+"|[^\]\s]*+)\s*+\]
       | (?P<mark>[()])
       | (?P<no>[Nn][Oo][Tt]\b)
     )""",

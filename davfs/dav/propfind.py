@@ -15,6 +15,7 @@ from davfs.dav.properties import Subject, Wanted
 from davfs.dav.request import Request, Response
 from davfs.dav.target import quote_name
 
+MAX_NAMES = 1000  # properties that a request may name
 BLOCK = 64 * 1024  # characters of an answer that are gathered before they are sent
 START = f'{xml.HEAD}<D:multistatus xmlns:D="DAV:">\n'
 END = "</D:multistatus>\n"
@@ -113,6 +114,8 @@ def _locks_of_members(volume: Volume, path: Path) -> dict[str, tuple[DavLock, ..
 
 def names_in(element: Element) -> list[str]:
     """The Clark names of the properties that a ``prop`` or ``include`` element holds."""
+    if len(element) > MAX_NAMES:  # each member of the answer tells of each
+        raise InvalidInput(f"a request asks for {MAX_NAMES} properties at most")
     return [child.tag for child in element]
 
 

@@ -35,7 +35,8 @@ class _Reader:
     def __init__(self, data: bytes) -> None:
         self.found: dict[str, str] = {}
         self._data = data
-        self._scopes: list[dict[str, str]] = [{}]  # attribute that declares a namespace, or the language -> value
+        self._scope: dict[str, str] = {}  # attribute that declares a namespace, or the language -> value
+        self._hidden: list[dict[str, str | None]] = []  # for each open element: what its own declarations stand before
         self._begin = 0
         self._tag = ""
         self._own: dict[str, str] = {}
@@ -49,8 +50,9 @@ class _Reader:
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         inherited = {n: v for n, v in attributes.items() if n == "xmlns" or n.startswith("xmlns:") or n == _LANGUAGE}
-        self._scopes.append({**self._scopes[-1], **inherited})
-        depth = len(self._scopes) - 1
+        self._hidden.append({name: self._scope.get(name) for name in inherited})
+        self._scope.update(inherited)
+        depth = len(self._hidden)
         if depth == _PROPERTY:
             self._begin, self._tag, self._own, self._used = self._parser.CurrentByteIndex, tag, attributes, set()
         if depth >= _PROPERTY:
@@ -58,12 +60,16 @@ class _Reader:
             self._used.update("xmlns:" + n.partition(":")[0] if ":" in n else "xmlns" for n in names)
 
     def _end(self, tag: str) -> None:
-        if len(self._scopes) - 1 == _PROPERTY:
+        if len(self._hidden) == _PROPERTY:
             self._cut(self._parser.CurrentByteIndex)
-        self._scopes.pop()
+        for name, value in self._hidden.pop().items():
+            if value is None:
+                del self._scope[name]
+            else:
+                self._scope[name] = value
 
     def _cut(self, at: int) -> None:
-        data, scope = self._data, self._scopes[-1]
+        data, scope = self._data, self._scope
         tag = _TAG.match(data, self._begin)
         empty = tag is not None and tag[0].endswith(b"/>")
         end = tag.end() if tag is not None and empty else data.index(b">", at) + 1

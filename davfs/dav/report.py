@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
@@ -14,6 +15,7 @@ from davfs.dav.properties import Subject, Wanted
 from davfs.dav.propfind import multistatus, names_in
 from davfs.dav.request import Request, Response
 
+_NUMBER = re.compile(r"\d{1,18}")
 PAGE = 10_000
 """Members in one answer; a client that is told of more (507 for the collection itself) asks again with the new token."""
 
@@ -62,8 +64,8 @@ def _parse(request: Request, root: Element) -> SyncRequest:
     if prop is None:
         raise InvalidInput("sync-collection needs a prop element")
     count = root.findtext(f"{xml.DAV}limit/{xml.DAV}nresults")
-    if count is not None and (not count.strip().isdecimal() or int(count) < 1):
-        raise InvalidInput("nresults is a number from 1 on")
+    if count is not None and (not _NUMBER.fullmatch(count.strip()) or int(count) < 1):
+        raise InvalidInput("nresults is a number from 1 on, of 18 digits at most")
     return SyncRequest(token, level == "infinite", min(int(count or PAGE), PAGE), Wanted(names_in(prop)))
 
 

@@ -6,6 +6,7 @@ it up. Where Nextcloud has the name of a user in the address, davfs has that of 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -21,6 +22,7 @@ from davfs.dav.propfind import multistatus, read_wanted
 from davfs.dav.request import Request, Response
 from davfs.dav.target import href, quote_name
 
+_NUMBER = re.compile(r"\d{1,18}")
 WHOLE = ".file"
 """What is moved to put an upload together."""
 
@@ -103,7 +105,7 @@ def _move(request: Request, volume: Volume) -> Response:
 
 def _total(request: Request) -> int | None:
     text = request.header("OC-Total-Length")
-    if text is not None and not text.strip().isdecimal():
+    if text is not None and not _NUMBER.fullmatch(text.strip()):
         raise InvalidInput("OC-Total-Length is a number of bytes")
     return None if text is None else int(text)
 

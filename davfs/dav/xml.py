@@ -11,6 +11,7 @@ from defusedxml.ElementTree import fromstring
 from davfs.core.errors import InvalidInput
 
 MAX_BODY = 1024 * 1024  # bytes of XML that a request may bring
+MAX_DEPTH = 256  # levels of elements: whoever writes a tree down calls itself for each
 DAV = "{DAV:}"
 HEAD = '<?xml version="1.0" encoding="utf-8"?>\n'
 CONTENT_TYPE = "application/xml; charset=utf-8"
@@ -26,7 +27,19 @@ def parse(data: bytes) -> ElementTree.Element | None:
         root: ElementTree.Element = fromstring(data, forbid_dtd=True)
     except (ElementTree.ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise InvalidInput(f"the body is no XML that is taken here: {error}") from None
+    if data.count(b"<") > MAX_DEPTH and _deeper(root, MAX_DEPTH):
+        raise InvalidInput(f"the body is nested more than {MAX_DEPTH} elements deep")
     return root
+
+
+def _deeper(root: ElementTree.Element, most: int) -> bool:
+    """Whether there are more levels of elements than that. Without recursion: this is what keeps others from it."""
+    level = [root]
+    for _ in range(most):
+        level = [child for element in level for child in element]
+        if not level:
+            return False
+    return True
 
 
 def serialize(element: ElementTree.Element) -> str:

@@ -42,7 +42,7 @@ def _load(file: Path) -> int:
         version, ns = value["format"], value["ns"]
     except FileNotFoundError:
         return time.time_ns()
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorruptData(f"{file} is not readable; remove it: chunks then begin to age anew") from error
     if version != FORMAT:
         raise UnknownFormat(f"{file} says format {version}; this davfs knows format {FORMAT}: start the version that wrote it")

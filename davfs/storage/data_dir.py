@@ -167,7 +167,7 @@ def _read_marker(file: Path) -> dict[str, Any]:
     try:
         marker: dict[str, Any] = json.loads(file.read_bytes())
         version = marker["format"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorruptData(f"{file} is not readable: restore it from a backup of this disk") from error
     if version != FORMAT:
         raise UnknownFormat(

@@ -89,7 +89,7 @@ class SnapshotFiles:
 
     def arrived(self) -> tuple[Snapshot, int] | None:
         """The snapshot that is being received, and how many bytes of it are here."""
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             about = json.loads(self._about.read_bytes())
             snapshot = Snapshot(about["id"], position(about["position"]), about["size"])
             file = self._ready if self._ready.exists() else self._incoming

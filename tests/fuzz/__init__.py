@@ -1,0 +1,1 @@
+"""Hostile input: seeded fuzzers of every parser that faces a network or a disk (``python -m tests.fuzz``)."""
