@@ -15,7 +15,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from compat import cadaver, davfs2, litmus, rclone, rclone_chunked, rclone_mount
+from compat import (
+    cadaver,
+    curl,
+    davfs2,
+    gio,
+    litmus,
+    node_webdav,
+    rclone,
+    rclone_chunked,
+    rclone_mount,
+    webdav4_client,
+)
 from compat.report import EXIT_FAILED, EXIT_OK, CompatError, Report, ToolMissing
 from compat.target import Target, parser
 from compat.transcripts.play import play
@@ -24,6 +35,10 @@ from compat.transcripts.script import Transcript, read, transcripts
 RUNNERS = {
     "litmus": litmus,
     "cadaver": cadaver,
+    "curl": curl,
+    "gvfs (gio)": gio,
+    "webdav4 (Python)": webdav4_client,
+    "webdav (Node)": node_webdav,
     "rclone": rclone,
     "rclone, vendor nextcloud": rclone_chunked,
     "davfs2": davfs2,

@@ -2,7 +2,10 @@
 # Installs the Debian packages that the tests drive (real WebDAV clients and servers), when root and apt-get are there.
 # Elsewhere it says what is missing; the tests then skip what needs it, or fail when CI=true.
 set -eu
-packages="litmus cadaver davfs2 rclone fuse3 apache2 nginx faketime strace iproute2"
+packages="litmus cadaver davfs2 rclone fuse3 curl libglib2.0-bin dbus-daemon gvfs gvfs-backends apache2 nginx faketime strace"
+packages="$packages iproute2"
+# Node's own packages of nodejs bring npm, and are not to be replaced.
+command -v npm >/dev/null || packages="$packages nodejs npm"
 missing=""
 for package in $packages; do
     state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)

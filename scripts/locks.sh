@@ -11,3 +11,16 @@ compile --output-file requirements-build.txt requirements-build.in
 compile --output-file requirements.txt requirements.in
 compile --constraint requirements.txt --constraint requirements-build.txt \
     --output-file requirements-dev.txt requirements-dev.in
+# Node's packages: digests, and no addresses (npm asks its own registry for each name and version).
+cd compat/node
+npm install --silent --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
+../../.venv/bin/python - <<'EOF'
+import json
+from pathlib import Path
+
+file = Path("package-lock.json")
+lock = json.loads(file.read_text())
+for package in lock["packages"].values():
+    package.pop("funding", None)
+file.write_text(json.dumps(lock, indent=2) + "\n")
+EOF

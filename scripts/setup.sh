@@ -28,6 +28,22 @@ if ! is_311 .venv/bin/python; then
     "$python" -m venv .venv
 fi
 
+# Node's packages that the tests drive, where npm is: as pinned, checked by their digests, no scripts of theirs run.
+node_packages() {
+    command -v npm >/dev/null || return 0
+    node_wanted=$(cat compat/node/package.json compat/node/package-lock.json | sha256sum)
+    [ "$(cat .venv/node/davfs.stamp 2>/dev/null)" = "$node_wanted" ] && return 0
+    echo "davfs: installing Node's pinned packages"
+    mkdir -p .venv/node
+    cp compat/node/package.json compat/node/package-lock.json .venv/node/
+    if npm ci --prefix .venv/node --silent --ignore-scripts --no-audit --no-fund; then
+        echo "$node_wanted" > .venv/node/davfs.stamp
+    else
+        echo "davfs: npm ci failed in .venv/node (is npm's registry reachable?): its tests will say so" >&2
+    fi
+}
+
+[ "$kind" = run ] || node_packages
 stamp=.venv/davfs-$kind.stamp
 wanted=$(cat $locks pyproject.toml | sha256sum)
 [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && [ -x .venv/bin/davfs ] && exit 0

@@ -11,7 +11,7 @@ from davfs.core.errors import InvalidInput, NotFound
 from davfs.core.model import DavLock, Entry, Path
 from davfs.dav import conditions, xml
 from davfs.dav.errors import Refused
-from davfs.dav.properties import Subject, Wanted
+from davfs.dav.properties import QUOTA, Subject, Wanted
 from davfs.dav.request import Request, Response
 from davfs.dav.target import quote_name
 
@@ -34,10 +34,14 @@ def propfind(request: Request, volume: Volume) -> Response:
 
 
 def read_wanted(request: Request) -> Wanted:
-    """What the body asks for; an empty one means allprop (RFC 4918, 9.1)."""
+    """What the body asks for; an empty one means allprop (RFC 4918, 9.1).
+
+    With Depth 0 it brings the quota too: Node's webdav asks for that so, as sabre/dav answers it. RFC 4331 (section 2) would
+    rather not have it in allprop, for what it may cost: so it is not in a listing, nor where allprop is asked for by name.
+    """
     root = xml.parse(request.body.read_all(xml.MAX_BODY))
     if root is None:
-        return Wanted(None)
+        return Wanted(None, sorted(QUOTA) if request.header("Depth") == "0" else ())
     if root.tag != xml.DAV + "propfind":
         raise InvalidInput("the body of PROPFIND is a DAV: propfind element")
     prop, include = root.find(xml.DAV + "prop"), root.find(xml.DAV + "include")
@@ -50,8 +54,12 @@ def read_wanted(request: Request) -> Wanted:
 
 
 def check_depth(request: Request, *, collection: bool) -> str:
-    """``0`` or ``1``. For a file infinity is 0."""
-    depth = request.depth(("0", "1", "infinity"), "infinity")
+    """``0`` or ``1``. For a file infinity is 0.
+
+    None at all means infinity (RFC 4918, 9.1), and who sends none (webdav4 does, to see whether a folder is there) does not
+    mean it: they get the one level that sabre/dav and Nextcloud give them.
+    """
+    depth = request.depth(("0", "1", "infinity"), "1")
     if depth != "infinity":
         return depth
     if collection:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 
 import pytest
 
-from compat import cadaver, davfs2, litmus, rclone, rclone_chunked, rclone_mount
+from compat import cadaver, curl, davfs2, gio, litmus, node_webdav, rclone, rclone_chunked, rclone_mount, webdav4_client
 from compat.report import EXIT_OK, EXIT_TOOL_MISSING
 from tests.support.cluster import DevCluster
 from tests.support.tools import full_size, refuse
@@ -37,6 +38,15 @@ def test_litmus(drive: DevCluster, capsys: pytest.CaptureFixture[str], number: i
 @pytest.mark.parametrize("number", NODES)
 def test_cadaver(drive: DevCluster, capsys: pytest.CaptureFixture[str], number: int) -> None:
     _run(drive, capsys, cadaver.main, [drive.url(number)])
+
+
+@pytest.mark.parametrize("client", [curl, gio, webdav4_client, node_webdav], ids=lambda module: module.__name__)
+def test_through_the_holder_and_another_node(
+    drive: DevCluster, capsys: pytest.CaptureFixture[str], client: ModuleType
+) -> None:
+    holder = drive.holder()
+    for number in (holder, holder % 3 + 1):
+        _run(drive, capsys, client.main, [drive.url(number)])
 
 
 @pytest.mark.timeout(2400 if full_size() else 300)

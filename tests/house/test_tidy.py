@@ -1,6 +1,7 @@
 """House rules that no linter knows."""
 
 import ast
+import json
 import re
 from pathlib import Path
 
@@ -50,3 +51,12 @@ def test_locked_requirements_have_hashes_and_no_addresses() -> None:
         pins = re.findall(r"^(\S+==\S+)( \\)?$", text, re.M)
         assert pins, path.name
         assert all(continued for _, continued in pins), f"{path.name}: a pin without a hash"
+
+
+def test_locked_packages_of_node_have_digests_and_no_addresses() -> None:
+    text = (ROOT / "compat" / "node" / "package-lock.json").read_text()
+    assert "://" not in text
+    packages = {name: package for name, package in json.loads(text)["packages"].items() if name}
+    assert packages
+    for name, package in packages.items():
+        assert package["integrity"].startswith("sha512-"), name

@@ -129,6 +129,11 @@ def test_which_properties_are_given(dav: DavClient):
         assert set(given(answer, "/demo/f.txt")) == {*live_of_file, "{urn:x}a"}
         assert set(given(answer, "/demo/d/")) == set(given(answer, "/demo/")) == live_of_collection
         assert b"404" not in answer.body
+    quota = {D + "quota-used-bytes", D + "quota-available-bytes"}  # Node's webdav asks for them so
+    alone = dav("PROPFIND", "/d", Depth="0")
+    assert set(given(alone, "/demo/d/")) == live_of_collection | quota
+    assert set(given(find(dav, "/d", "<D:allprop/>"), "/demo/d/")) == live_of_collection
+    assert set(given(dav("PROPFIND", "/f.txt", Depth="0"), "/demo/f.txt")) == {*live_of_file, "{urn:x}a"}
     include = "<D:allprop/><D:include><D:quota-used-bytes/><D:sync-token/><o:checksums xmlns:o='http://owncloud.org/ns'/></D:include>"
     answer = find(dav, "/", include, "1")
     assert {D + "quota-used-bytes", D + "sync-token"} <= set(given(answer, "/demo/d/"))
