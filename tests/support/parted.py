@@ -56,11 +56,16 @@ class PartedCluster:
         hosts = [f"node-{number}={self.address(number)}" for number in self.numbers]
         words = ["init", "--dir", str(self.directory / "made"), "--user", f"{USER}:{PASSWORD}", "--plain-http"]
         subprocess.run([str(DAVFS), *words, *hosts], check=True, capture_output=True)
+        self.furnish()
         for number in self.numbers:
             self.serve(number)
-        self.until("all nodes", lambda: self._all_up(), 60)
+        self.until("all nodes", lambda: self.all_up(), 60)
 
-    def _all_up(self) -> bool:
+    def furnish(self) -> None:
+        """What a kind of cluster does to the folders of its nodes before they start."""
+
+    def all_up(self) -> bool:
+        """Whether every node sees every other."""
         nodes = self.davfs(1, "status", "--json", check=False).get("nodes", [])
         return len(nodes) == len(self.numbers) and all(node["up"] for node in nodes)
 

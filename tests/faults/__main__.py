@@ -1,0 +1,60 @@
+"""``python -m tests.faults``: real nodes under real faults, judged; a report page at the end.
+
+Exit code 0 if everything held, 1 if not, 2 if it could not be run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+from tests.faults import report
+from tests.faults.drive import Run
+from tests.faults.schedule import KINDS
+from tests.faults.world import Namespaces
+
+SMALL_MIB = 700
+
+
+def main(words: list[str]) -> int:
+    """Run as the words say."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=300.0, help="how long faults come and go (default 300)")
+    parser.add_argument("--seed", type=int, help="the schedule, and what clients choose (default: drawn)")
+    parser.add_argument("--out", type=Path, default=Path("faults"), help="where the report goes (default: faults)")
+    parser.add_argument("--only", default="", help=f"kinds of faults, with commas: {', '.join(KINDS)}")
+    arguments = parser.parse_args(words)
+    seed = random.SystemRandom().randrange(1_000_000) if arguments.seed is None else arguments.seed
+    kinds = frozenset(arguments.only.split(",")) if arguments.only else frozenset(KINDS)
+    if strange := kinds - set(KINDS):
+        parser.error(f"no such kind: {', '.join(sorted(strange))}")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    small = tuple(random.Random(seed).sample(range(1, 6), 2))
+    world = Namespaces(5, small, SMALL_MIB)
+    print(f"seed {seed}", flush=True)
+    run = Run(world, seed, arguments.seconds, lambda line: print(line, flush=True), kinds)
+    try:
+        story = run.go()
+        if story.failures:
+            for number in world.numbers:
+                shutil.copy(world.log(number), arguments.out)
+    except KeyboardInterrupt:
+        print("interrupted; everything is being removed", file=sys.stderr)
+        return 2
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        world.destroy()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    page = report.write(story, arguments.out)
+    print(report.summary(story))
+    print(f"report: {page}")
+    return 1 if story.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
