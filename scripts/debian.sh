@@ -3,7 +3,7 @@
 # Elsewhere it says what is missing; the tests then skip what needs it, or fail when CI=true.
 set -eu
 packages="litmus cadaver davfs2 rclone fuse3 curl libglib2.0-bin dbus-daemon gvfs gvfs-backends apache2 nginx faketime strace"
-packages="$packages iproute2"
+packages="$packages iproute2 nftables"
 # Node's own packages of nodejs bring npm, and are not to be replaced.
 command -v npm >/dev/null || packages="$packages nodejs npm"
 missing=""

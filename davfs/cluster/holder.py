@@ -72,7 +72,7 @@ class Holder:
     @property
     def leased(self) -> bool:
         """Whether this node may answer for the volume right now."""
-        if not self.serving or self.log.stopped:
+        if not self.serving or self.log.stopped or self.replica.store.broken:
             return False
         return self.site.clock.now() < self.lease_until or (self.available and self._is_granted())
 

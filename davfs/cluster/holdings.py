@@ -102,14 +102,14 @@ class Holdings:
             grant = state.tenure.grant
             if grant is None or grant.yields:
                 try:
-                    target = yield from self._take_or_find(state)
+                    target = yield from self._take_or_find(state, avoid)
                 except VolumeHeld:
                     continue  # somebody was faster
                 except DavfsError as error:
                     raise Unavailable(f"{volume} cannot be taken over now: {error.message}") from error
                 if target is not None:
                     if forwarded:
-                        raise NotHolder(f"{self._site.node} keeps no replica of {volume}", holder=None)
+                        raise NotHolder(f"{self._site.node} has no replica of {volume} to serve it from", holder=None)
                     return target
                 continue
             if grant.address not in self._site.state.nodes:
@@ -167,20 +167,30 @@ class Holdings:
         holder = self._holders.get(volume_id)
         if holder is None:
             return None
+        self._depose_if_broken(holder)
         if holder.log.stopped:
             yield from self._drop(holder)
             return None
         return holder if self._is_usable(holder) else None
 
+    def _depose_if_broken(self, holder: Holder) -> None:
+        """Who serves a volume from a damaged replica shows what is not so, and can commit nothing: others can."""
+        if (broken := holder.replica.store.broken) and not holder.log.stopped:
+            holder.depose(f"this node's own replica is of no use: {broken}")
+
     def _is_usable(self, holder: Holder) -> bool:
         return holder.leased and holder.credentials.volume not in self._leaving
 
-    def _take_or_find(self, volume: VolumeState) -> Protocol_[Forward | None]:
-        """Take a free volume (None: look again), or name a node that can."""
-        if self._site.node not in volume.replicas:
+    def _take_or_find(self, volume: VolumeState, avoid: Forward | None = None) -> Protocol_[Forward | None]:
+        """Take a free volume (None: look again), or name a node that can, another than was just tried if there is one."""
+        if self._site.node not in volume.replicas or (trouble := self._replicas.trouble(volume.id)):
             staying = [node for node in volume.replicas if node in volume.replica_set.next_nodes] or list(volume.replicas)
-            candidates = [node for node in (*staying, *volume.replicas) if self._site.up(node)] or staying
-            return Forward(candidates[0], "free", lambda: not self._site.up(candidates[0]))
+            others = [node for node in (*staying, *volume.replicas) if node != self._site.node]
+            candidates = [node for node in others if self._site.up(node)] or others
+            untried = [node for node in candidates if avoid is None or node != avoid.node] or candidates
+            if not untried:
+                raise Unavailable(f"this node's replica is of no use: {trouble}")
+            return Forward(untried[0], "free", lambda: not self._site.up(untried[0]))
         with self._lock:
             mine = volume.id not in self._taking
             self._taking.add(volume.id)
@@ -255,6 +265,7 @@ class Holdings:
             self._led()
             for holder in list(self._holders.values()):
                 # In tasks of their own: freeing one volume may wait, and must not cost the others their refresh.
+                self._depose_if_broken(holder)
                 if holder.log.stopped:
                     yield Spawn(self._drop(holder), "drop")
                 elif holder.credentials.volume not in self._site.state.volumes:

@@ -151,7 +151,8 @@ class HolderLog:
                 settle(node, outcome)
                 self._advance()
 
-            outcomes: Outcomes = yield Gather([request.call for request in sent.values()], enough, late)
+            calls = [request.call for request in sent.values()]
+            outcomes: Outcomes = (yield Gather(calls, enough, late)) if calls else {}
             for node, outcome in outcomes.items():
                 settle(node, outcome)
             self._advance()

@@ -65,7 +65,9 @@ class Maintenance:
         if (holder := self._holdings.holder(volume_id)) is not None:
             return holder.leased
         volume = self._site.state.volumes.get(volume_id)
-        return volume is not None and volume.tenure.grant is None and (anyone or self._mine(volume))
+        if volume is None or volume.tenure.grant is not None or self._replicas.trouble(volume_id):
+            return False
+        return anyone or self._mine(volume)
 
     def borrow(self, volume_id: str, anyone: bool = False) -> Protocol_[Loan | None]:
         """A loan; None when another node has the volume or is to take it, or when it cannot be had now. ``anyone``: for what

@@ -342,7 +342,9 @@ class Replica:
     def keep_applying(self, stopped: Callable[[], bool]) -> Protocol_[None]:
         """The background task that applies what holders commit. ``stopped()`` ends it."""
         while not stopped():
-            yield Wait(self.progress, lambda: self.behind() or stopped(), 5.0)
+            yield Wait(self.progress, lambda: (self.behind() and not self.store.broken) or stopped(), 5.0)
+            if self.store.broken:
+                continue  # it said so; nothing is applied any more unless a snapshot replaces it
             # Nobody waits for this: what comes meanwhile is entered in one transaction, and the holder's requests go first.
             yield Sleep(self._site.timing.gather)
             try:

@@ -71,6 +71,13 @@ class Replicas:
                 self._replicas = {**self._replicas, volume_id: replica}
             return self._replicas[volume_id]
 
+    def trouble(self, volume_id: str) -> str:
+        """Why this node cannot hold a volume that it keeps a replica of: it is broken, or cannot be opened. "" if it can."""
+        try:
+            return self.get(volume_id).store.broken
+        except DavfsError as error:
+            return error.message
+
     def _opened(self, volume_id: str) -> Replica:
         self._left_over.discard(volume_id)
         store = self._site.open_store(volume_id)

@@ -325,6 +325,13 @@ class StorePoisoned(DavfsError):
     status = 503
 
 
+class StoreDamaged(OutcomeUnknown):
+    """This node's database of the volume is damaged; it serves the volume no more, and the other replicas go on. If this
+    answers a change, it is unknown whether that took effect."""
+
+    code = "store-damaged"
+
+
 class UnknownFormat(DavfsError):
     """The data was written by a newer davfs; start that version."""
 

@@ -291,6 +291,10 @@ class Audit(Protocol):
     @property
     def index(self) -> IndexView: ...
 
+    def translated(self) -> AbstractContextManager[None]:
+        """Within it the errors of the database are davfs's own; what is read later than the look was opened is read so."""
+        ...
+
     def database(self) -> list[Problem]: ...
 
     def tree(self) -> Iterator[list[Problem]]: ...
@@ -319,6 +323,12 @@ class ReplicaStore(SnapshotStore, LateStore, Protocol):
     @property
     def incarnation(self) -> str:
         """Random per empty store (design, section 3)."""
+        ...
+
+    @property
+    def broken(self) -> str:
+        """Why the store is of no use until somebody has looked after it: it is damaged, or a sync failed. "" as far as is
+        known."""
         ...
 
     @property

@@ -199,7 +199,8 @@ class Looks:
             with look.lock:
                 look.used = time.monotonic()
                 try:
-                    return answer(look), b""
+                    with look.audit.translated():
+                        return answer(look), b""
                 finally:
                     look.used = time.monotonic()
 

@@ -8,7 +8,8 @@ them.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import msgpack
 
@@ -75,13 +76,17 @@ _TREE = (
 class SqliteAudit:
     """Port: :class:`davfs.core.ports.Audit`. For one thread at a time, while its transaction lasts."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, translated: Callable[[], AbstractContextManager[None]]) -> None:
         self._db = db
+        self.translated = translated
         self.index = SqliteIndexView(db, None)
 
     def database(self) -> list[Problem]:
-        """SQLite's own check of the file."""
-        found = [text for (text,) in self._db.execute(f"PRAGMA integrity_check({LISTED})")]
+        """SQLite's own check of the file, which may be too damaged even for that."""
+        try:
+            found = [text for (text,) in self._db.execute(f"PRAGMA integrity_check({LISTED})")]
+        except sqlite3.DatabaseError as error:
+            found = [str(error)]
         return [] if found == ["ok"] else [Problem("database", text) for text in found]
 
     def tree(self) -> Iterator[list[Problem]]:

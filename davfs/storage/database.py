@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from davfs.core.errors import DavfsError, StorePoisoned, Unavailable
+from davfs.core.errors import CorruptData, DavfsError, StoreDamaged, StorePoisoned, Unavailable
 from davfs.storage.files import poisoned
 from davfs.storage.schema import MEMORY, open_reader, open_writer, translate
 
@@ -37,6 +37,7 @@ class Database(ABC):
         self._closed = False
         self._viewing = 0
         self._poison = ""
+        self._damage = ""
         self._full_sync = True
         self._db = open_writer(self._path)
         try:
@@ -47,6 +48,11 @@ class Database(ABC):
         except BaseException:
             self._db.close()
             raise
+
+    @property
+    def broken(self) -> str:
+        """Why the database is of no use until somebody has looked after it: damage, or a failed sync. "" as far as is known."""
+        return self._poison or self._damage
 
     @abstractmethod
     def _read_state(self) -> None:
@@ -106,11 +112,28 @@ class Database(ABC):
             self._poison = self._poison or f"{self._path} could not undo a transaction ({error})"
 
     def _failed(self, error: sqlite3.Error) -> DavfsError:
-        failure = translate(error, self._path, writing=True)
+        failure = self._noted(translate(error, self._path, writing=True))
         if isinstance(failure, StorePoisoned):
             self._poison = f"writing {self._path} failed ({error})"
             _log.critical("%s: this replica takes no more records", self._poison)
         return failure
+
+    def _noted(self, failure: DavfsError) -> DavfsError:
+        """Damage is remembered: who serves the volume from here has to stop, whatever else can still be read."""
+        if not isinstance(failure, CorruptData):
+            return failure
+        if not self._damage:
+            self._damage = failure.message
+            _log.critical("%s", failure.message)
+        return StoreDamaged(failure.message)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Errors of SQLite in what only reads, as davfs's own."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._noted(translate(error, self._path, writing=False)) from error
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -120,16 +143,16 @@ class Database(ABC):
                 self._check_open()
                 self._viewing += 1
                 try:
-                    yield self._db
+                    with self._translated():
+                        yield self._db
                 finally:
                     self._viewing -= 1
             return
         reader = self._take_reader()
         try:
-            reader.execute("BEGIN")
-            yield reader
-        except sqlite3.Error as error:
-            raise translate(error, self._path, writing=False) from error
+            with self._translated():
+                reader.execute("BEGIN")
+                yield reader
         finally:
             self._give_back(reader)
 

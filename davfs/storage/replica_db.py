@@ -413,6 +413,7 @@ class ReplicaDb(Database):
             finally:
                 self._db = open_writer(self._path)  # the new one, or the old one as it was
                 self._full_sync = True
+        self._damage = ""  # of what was here before
         self._read_state()
 
     def view(self) -> AbstractContextManager[IndexView]:
@@ -428,7 +429,7 @@ class ReplicaDb(Database):
     def audit(self) -> Iterator[SqliteAudit]:
         """One committed state for a close look, for one thread at a time; errors of SQLite are translated."""
         with self._reading() as db:
-            yield SqliteAudit(db)
+            yield SqliteAudit(db, self._translated)
 
     def iter_documents(self) -> Iterator[str]:
         """The ids of all documents, sorted."""

@@ -9,6 +9,7 @@ import sqlite3
 import pytest
 
 from davfs.cluster.fsck import Examination
+from davfs.core.errors import StoreDamaged
 from davfs.crdt.documents import AutomergeDocuments
 from davfs.storage.replica_db import ReplicaDb
 from tests.golden import history
@@ -46,6 +47,25 @@ def test_a_migrated_replica_has_no_problems(tmp_path):
         path = tmp_path / file.name.removesuffix(".gz")
         path.write_bytes(gzip.decompress(file.read_bytes()))
         assert examine(path)[1] == []
+
+
+def test_a_database_with_bad_pages_is_told_and_raises_nothing_of_sqlite(whole, tmp_path):
+    path = tmp_path / "v.sqlite"
+    shutil.copy(whole, path)
+    with sqlite3.connect(path) as db:
+        ((page,),) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'manifest'").fetchall()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xff" * 8)
+    store = ReplicaDb(path)
+    with store.audit() as audit:
+        steps = Examination(audit, AutomergeDocuments(), history.VOLUME).steps()
+        assert {problem.kind for problem in next(steps).problems} == {"database"}
+        assert store.broken == ""
+        with pytest.raises(StoreDamaged, match="is damaged"), audit.translated():
+            list(steps)
+    assert "is damaged" in store.broken
+    store.close()
 
 
 DAMAGES = {
