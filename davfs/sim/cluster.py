@@ -6,7 +6,7 @@ the chunks. May import cluster and below; never pysyncobj, wsgidav or rpc.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -25,6 +25,7 @@ from davfs.cluster.unheld import UnheldLate
 from davfs.core.cluster_state import VolumeState
 from davfs.core.effects import Reply
 from davfs.core.model import STRICT, Epoch, Position, VolumePolicy
+from davfs.core.ports import AppliedRecord
 from davfs.core.snapshot_port import Snapshot
 from davfs.crdt.documents import AutomergeDocuments
 from davfs.sim.collected import CollectedWatch
@@ -98,7 +99,11 @@ class WatchedStore(ReplicaDb):
     ) -> None:
         self._watch.taken_back += cut_from is not None and cut_from <= self.committed.seq
         super().append(records, cut_from, chunks)
-        self._watch.appended(self._node, [at for at, _ in records], cut_from)
+        self._watch.appended(self._node, records, cut_from)
+
+    def commit(self, applied: Sequence[AppliedRecord], firm: int | None = None) -> None:
+        super().commit(applied, firm)
+        self._watch.committed(self._node, [one.record.position for one in applied])
 
     def receive(self, snapshot: Snapshot, offset: int, data: bytes) -> None:
         super().receive(snapshot, offset, data)
@@ -227,6 +232,8 @@ class SimCluster:
         )  # fmt: skip
         self.command("volume_create", VOLUME_ID, VOLUME, asdict(policy), self.names[: replicas or count])
         self.watch.deciding = lambda: self.volume.replica_set.deciding
+        self.watch.views = lambda: [self.volume.replica_set.deciding, *self._views()]
+        self.watch.strict = consistency == STRICT
         for node in self.nodes.values():
             node.start()
 
@@ -234,6 +241,12 @@ class SimCluster:
     def volume(self) -> VolumeState:
         """The volume as the newest command left it."""
         return self.raft.state.volumes[VOLUME_ID]
+
+    def _views(self) -> Iterator[Sequence[Sequence[str]]]:
+        """The sets of replicas that decide as each node knows them: which may be behind, and safely so."""
+        for node in self.nodes.values():
+            if VOLUME_ID in node.state.volumes:
+                yield node.state.volumes[VOLUME_ID].replica_set.deciding
 
     def command(self, verb: str, *arguments: Any) -> None:
         """A command that gets into Raft's log at once."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from davfs.core import late
-from davfs.core.effects import Protocol_
+from davfs.core.effects import Protocol_, Sleep
 from davfs.core.model import STRICT
 from davfs.core.ports import ReplicaStore
 from davfs.sim.checkers import caught_up, check_copies, check_history, check_kept, check_replicas, outcomes_of
@@ -85,7 +85,8 @@ class Simulation:
 
     def _make_tops(self, client: Client) -> Protocol_[None]:
         for top in TOPS:
-            operation = yield from client.request(("mkcol", (top,)))
+            while (operation := (yield from client.request(("mkcol", (top,))))).outcome is None:
+                yield Sleep(0.2)
             if operation.outcome != ("ok", True):
                 self.loop.fail(f"a healthy cluster refused to make /{top}")
         self.history.operations.clear()  # the model begins with them

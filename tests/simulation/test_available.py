@@ -15,7 +15,7 @@ from davfs.sim.cluster import VOLUME_ID, SimCluster
 from davfs.sim.faults import Troubles
 from davfs.sim.loop import Loop
 from davfs.sim.simulation import Simulation
-from tests.simulation.test_directed import Stage
+from tests.simulation.stage import Stage
 
 CUTS = Troubles(every_s=2.5, crash=2, crash_all=0, pause=1, cut=0, part=10, weather=0, strike=0.005)
 """Mostly partitions, long ones."""
@@ -191,6 +191,8 @@ def test_a_late_put_becomes_a_conflict_copy_and_the_rest_is_dropped_and_listed()
 
 
 def late_records_enter_as_they_are(patch: pytest.MonkeyPatch) -> None:
+    """Late records are taken in as they are, neither merged nor turned into conflict copies."""
+
     def settle(view, records, version, new_inode):
         return Words([put for words in records for put in words.puts], [key for words in records for key in words.deletes])
 

@@ -9,7 +9,7 @@ from davfs.core.errors import LogTrimmed
 from davfs.core.ports import ReplicaStore
 from davfs.sim.checkers import caught_up, check_replicas
 from davfs.sim.cluster import VOLUME_ID
-from tests.simulation.test_directed import Stage
+from tests.simulation.stage import Stage
 
 
 def store_of(stage: Stage, node: str) -> ReplicaStore:

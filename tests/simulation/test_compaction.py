@@ -8,8 +8,8 @@ from davfs.cluster.compaction import outweighs
 from davfs.cluster.holder import Holder
 from davfs.sim.cluster import TIMING, VOLUME_ID
 from davfs.sim.simulation import Simulation
+from tests.simulation.stage import Stage
 from tests.simulation.test_catch_up import settle, store_of
-from tests.simulation.test_directed import Stage
 
 
 def overwrite(stage: Stage, count: int) -> None:

@@ -166,10 +166,12 @@ def test_nothing_slips_under_a_lock() -> None:
 
 
 def no_gate(patch: pytest.MonkeyPatch) -> None:
+    """Changes and grants of locks do not wait for each other."""
     patch.setattr(Gates, "_is_first", lambda self, ticket: True)
 
 
 def locks_forgotten_by_the_next_holder(patch: pytest.MonkeyPatch) -> None:
+    """A takeover ends all locks."""
     original = ClusterState._do_assign
 
     def assign(self, volume_id, *arguments):
@@ -182,7 +184,7 @@ def locks_forgotten_by_the_next_holder(patch: pytest.MonkeyPatch) -> None:
 
 
 def locks_checked_only_before_the_body(patch: pytest.MonkeyPatch) -> None:
-    """As if PUT did not look again at its end."""
+    """A PUT looks for locks when it begins, and not again at its end."""
     original = tree.require_unlocked
 
     def require_unlocked(all_locks, caller, path, *, membership, members):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from davfs.cluster.maintenance import Loan
 from davfs.core.errors import DavfsError
 from davfs.sim.cluster import TIMING, VOLUME_ID
-from tests.simulation.test_directed import Stage
+from tests.simulation.stage import Stage
 
 
 def borrow(stage: Stage, node: str) -> list[Loan | None]:

@@ -4,7 +4,7 @@ import pytest
 
 from davfs.cluster.scrub import Findings, Scrub
 from davfs.sim.cluster import VOLUME_ID
-from tests.simulation.test_directed import Stage
+from tests.simulation.stage import Stage
 
 
 class Scrubbed(Stage):

@@ -1,4 +1,4 @@
-"""The flows under the seeded simulator: faults break no invariant, a seed is one history, and wrong flows are found."""
+"""The flows under the seeded simulator: faults break no invariant, and a seed is one history."""
 
 import os
 import subprocess
@@ -7,7 +7,6 @@ import sys
 import pytest
 
 from davfs.sim.simulation import Simulation
-from tests.simulation.mutants import MUTANTS, SEEDS
 
 RUN = "from davfs.cli.main import main; raise SystemExit(main(['sim', '--seed', '{}', '--trace']))"
 
@@ -44,9 +43,3 @@ def _trace(seed: int, hash_seed: str) -> bytes:
     done = subprocess.run([sys.executable, "-c", RUN.format(seed)], env=environment, capture_output=True, timeout=60)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout
-
-
-@pytest.mark.parametrize("name", MUTANTS)
-def test_wrong_flows_are_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    MUTANTS[name](monkeypatch)
-    assert any(Simulation(seed).run().failures for seed in range(SEEDS)), f"{name} was found by no seed"

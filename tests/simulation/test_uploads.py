@@ -12,7 +12,7 @@ from davfs.cluster.holder import Holder
 from davfs.core.effects import Protocol_
 from davfs.core.model import HIDDEN, ROOT, UPLOADS, Entry
 from davfs.sim.cluster import VOLUME_ID
-from tests.simulation.test_directed import Stage
+from tests.simulation.stage import Stage
 
 ACCOUNT = (HIDDEN, "account")
 UPLOAD = (*ACCOUNT, "upload")
