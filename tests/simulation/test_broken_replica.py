@@ -5,7 +5,7 @@ import sqlite3
 import pytest
 
 from davfs.sim.cluster import VOLUME_ID
-from tests.simulation.test_directed import Stage
+from tests.simulation.stage import Stage
 
 
 def damage(stage: Stage, node: str, table: str) -> None:
