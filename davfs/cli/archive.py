@@ -26,6 +26,7 @@ _VOLUME = "DAVFS.volume"
 _PROPERTIES = "DAVFS.properties"
 _DIGESTS = "DAVFS.digests"
 _CREATED = "LIBARCHIVE.creationtime"
+_DAMAGED = (tarfile.TarError, EOFError, OSError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class Reader:
         self.entries: int | None = None
         try:
             self._tar = tarfile.open(fileobj=stream, mode="r|*", bufsize=READ_BYTES)  # noqa: SIM115  closed by its owner
-        except (tarfile.TarError, EOFError, OSError) as error:
+        except (*_DAMAGED, TypeError) as error:  # TypeError: tarfile, of a gzip header that is cut
             raise CorruptData(f"this is no tar archive: {error}") from error
         self._look_at(self._tar.pax_headers)
 
@@ -118,14 +119,14 @@ class Reader:
     def _next(self) -> tarfile.TarInfo | None:
         try:
             return self._tar.next()
-        except (tarfile.TarError, EOFError, OSError, ValueError) as error:
+        except _DAMAGED as error:
             raise CorruptData(f"the archive is damaged or cut: {error}") from error
 
     def _reading(self, name: str, file: IO[bytes] | None) -> Callable[[int], bytes]:
         def read(size: int) -> bytes:
             try:
                 return b"" if file is None else file.read(size)
-            except (tarfile.TarError, EOFError, OSError) as error:
+            except _DAMAGED as error:
                 raise CorruptData(f"the archive is damaged or cut within {name!r}: {error}") from error
 
         return read

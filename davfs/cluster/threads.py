@@ -81,6 +81,10 @@ def _may_be(ready: Callable[[], bool]) -> bool:
         return True
 
 
+WIDE_READS = 48
+"""Readers of files that keep whole chunks in memory, and read ahead, at once."""
+
+
 class ThreadRuntime:
     """Runs protocols. ``handlers`` answer calls of this node to itself; ``submit`` is Raft's."""
 
@@ -92,6 +96,7 @@ class ThreadRuntime:
         self._remote = remote
         self._submit = submit
         self._pool = ThreadPoolExecutor(workers, "call")
+        self.wide_reads = threading.BoundedSemaphore(WIDE_READS)
         self._closing = threading.Event()
         self._threads: list[threading.Thread] = []
 

@@ -35,6 +35,8 @@ from davfs.core.ports import IndexView
 from davfs.core.sessions import SessionKey
 
 READ_AHEAD = 2
+PIECE = 512 << 10
+"""What is read at a time, copied out of its chunk, for readers beyond ``threads.WIDE_READS``."""
 """Chunks that are fetched while an earlier one is sent."""
 
 
@@ -54,11 +56,27 @@ class HeldContent:
         return self._file.digests
 
     def read(self, start: int, stop: int) -> Iterator[memoryview]:
-        """The bytes [start, stop), a chunk or part of one at a time."""
-        todo = spans(start, min(stop, self._file.entry.size), self._file.chunk_size)
-        first = next(todo, None)
-        if first is None:
-            return
+        """The bytes [start, stop), a chunk or part of one at a time.
+
+        A reader that takes its time keeps chunks in memory, those ahead too: so many readers may, the others get small pieces.
+        """
+        stop, places = min(stop, self._file.entry.size), self._runtime.wide_reads
+        while start < stop:
+            if places.acquire(blocking=False):
+                try:
+                    yield from self._wide(start, stop)
+                finally:
+                    places.release()
+                return
+            end = min(stop, start - start % PIECE + PIECE)
+            for span in spans(start, end, self._file.chunk_size):
+                yield memoryview(bytes(self._runtime.run(self._file.read_span(span))))
+            start = end
+
+    def _wide(self, start: int, stop: int) -> Iterator[memoryview]:
+        """Whole chunks, with others read ahead."""
+        todo = spans(start, stop, self._file.chunk_size)
+        first = next(todo)
         ahead: deque[Future[memoryview]] = deque()
         for span in islice(todo, READ_AHEAD):
             ahead.append(self._runtime.ahead(self._file.read_span(span)))

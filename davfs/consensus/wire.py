@@ -98,7 +98,7 @@ def decode_message(body: bytes) -> dict[str, Any]:
         message = msgpack.unpackb(body, raw=False)
     except Exception as error:
         raise ValueError(f"not msgpack: {error}") from error
-    if not isinstance(message, dict) or message.get("type") not in _REQUIRED:
+    if not isinstance(message, dict) or not isinstance(message.get("type"), str) or message["type"] not in _REQUIRED:
         raise ValueError("not a Raft message")
     kind = message["type"]
     required, optional = _REQUIRED[kind], _OPTIONAL.get(kind, {})

@@ -8,16 +8,27 @@ from __future__ import annotations
 
 import email.utils
 import logging
+import math
 import socket
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from cheroot.server import HTTPConnection, HTTPRequest
 
 from davfs.core.errors import IncompleteBody
+from davfs.dav.crowd import HEAD_LIMIT, SLOW, SLOW_AFTER
 from davfs.dav.limits import Working
-from davfs.dav.wire import LARGE, ChunkedBody, KnownLengthBody, SocketReader, SocketWriter, make_file, no_delay
+from davfs.dav.wire import (
+    LARGE,
+    WANTS_MORE,
+    ChunkedBody,
+    KnownLengthBody,
+    SocketReader,
+    SocketWriter,
+    make_file,
+    no_delay,
+)
 
 MAX_HEAD = 64 * 1024  # bytes of a request's line and fields
 DRAIN = 256 * 1024  # bytes of an unread body that are read to keep a connection
@@ -26,7 +37,6 @@ LINGER_TIME = 2.0  # seconds that a closed connection still takes bytes, so that
 LINGER_BYTES = 64 * LARGE
 NEXT_REQUEST = 0.02  # seconds that a thread waits for the next request before it turns to other connections
 HANDSHAKE_LIMIT = 10.0  # seconds from the acceptance of a connection to the end of its TLS handshake
-_WANTS_MORE = (2, 3)  # errno of ssl.SSLWantReadError and ssl.SSLWantWriteError
 _ONCE = frozenset((b"Content-Length", b"Host", b"Transfer-Encoding", b"Content-Range", b"Destination"))
 
 log = logging.getLogger(__name__)
@@ -98,6 +108,7 @@ class DavRequest(_RequestBase):
         self.body: ClientBody | None = None
         self.lingers = False
         conn.last_request = self
+        conn.begin()
 
     # --- the request ------------------------------------------------------------------------------------------------
 
@@ -237,18 +248,58 @@ class DavConnection(_ConnectionBase):
         self._shaken = not hasattr(sock, "do_handshake")
         self._handshake_ends = time.monotonic() + HANDSHAKE_LIMIT
         self.last_request: DavRequest | None = None
+        self.head_ends = math.inf  # when a head that has begun must be complete
+        self._began: tuple[float, int] | None = None  # when the present request did, and the bytes that had passed then
+        server.open.add(self)
+
+    def gather(self) -> bool:
+        """Read what is there of a head, without waiting. Whether a thread is to look: it is whole, or will never be."""
+        if not self._shaken:
+            return True
+        ready = self.rfile.gather(MAX_HEAD)
+        if ready:
+            self.head_ends = math.inf
+        elif self.head_ends == math.inf and self.rfile.buffered():
+            self.head_ends = time.monotonic() + HEAD_LIMIT
+        return ready
+
+    def begin(self) -> None:
+        """A request begins to be served."""
+        self._began = time.monotonic(), self.rfile.bytes_read + self.wfile.bytes_written
+
+    def slowness(self, now: float) -> float | None:
+        """Bytes a second of a request that waits for its client, if they are too few; None for any other."""
+        began = self._began
+        if began is None or now - began[0] < SLOW_AFTER or not (self.rfile.waits or self.wfile.waits):
+            return None
+        rate = (self.rfile.bytes_read + self.wfile.bytes_written - began[1]) / (now - began[0])
+        return rate if rate < SLOW else None
+
+    def cut(self) -> None:
+        """End the connection from another thread; the one that waits for the client finds out."""
+        with suppress(OSError, ValueError):
+            # Not SSLSocket.shutdown: that would take the TLS object away from under the thread that uses it.
+            socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.server.open.discard(self)
+        super().close()
 
     def communicate(self) -> bool:
         """Serve what comes. True: keep the connection, call again when bytes arrive."""
         if not self._shaken and not self._shake_hands():
             return False
-        if not self._shaken:
+        if not self._shaken or not self.gather():
             return True
         while super().communicate():
+            self._began = None
             if not self.server.ready:
                 return False
             # The next request of a busy client usually follows at once: two changes of threads are saved.
             if not self.rfile.has_data() and (self.server.crowded or not self.rfile.wait(NEXT_REQUEST)):
+                return True
+            if not self.gather():
                 return True
         self._linger()
         return False
@@ -260,7 +311,7 @@ class DavConnection(_ConnectionBase):
         try:
             self.socket.do_handshake()
         except OSError as error:
-            if error.errno in _WANTS_MORE:
+            if error.errno in WANTS_MORE:
                 return time.monotonic() < self._handshake_ends
             log.info("refused a connection from %s: %s", self.remote_addr, error)
             return False

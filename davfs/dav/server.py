@@ -9,14 +9,13 @@ import contextlib
 import logging
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from cheroot.server import HTTPServer
-from cheroot.workers import threadpool
 
 from davfs.dav.connection import MAX_HEAD, DavConnection
+from davfs.dav.crowd import MAX_CONNECTIONS, Connections, Pool, most_connections
 from davfs.dav.gateway import Gateway
 from davfs.dav.limits import WorkLimit
 from davfs.dav.wire import make_file
@@ -25,16 +24,14 @@ WsgiApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes 
 PeerName = Callable[[Any], str | None]
 
 IDLE_LIMIT = 60.0  # seconds: idle connections, and each wait for a client's next bytes
-MAX_IDLE_CONNECTIONS = 4096
+THREADS_AT_START = 32
 BACKLOG = 512
-STOP_GRACE = 1.0  # seconds after the drain limit that threads get to notice that their sockets are closed
+STOP_GRACE = 1.0  # seconds that the thread which accepts gets to end
 
 log = logging.getLogger(__name__)
 
 # cheroot's type stubs leave out what its subclasses need.
 _HttpServerBase: Any = HTTPServer
-_PoolBase: Any = threadpool.ThreadPool
-_threadpool: Any = threadpool
 
 
 class DavServer:
@@ -43,8 +40,8 @@ class DavServer:
     ``ssl_context``: a server-side ``ssl.SSLContext``, or None for plain HTTP. ``peer_name``: for listeners that require
     client certificates, gives the name in one (the dictionary of ``ssl.SSLSocket.getpeercert``); the name then stands
     in the environment as ``davfs.forwarded``, the dictionary as ``davfs.certificate``, and a connection without a name is
-    closed. ``threads``: how many connections
-    can be in the middle of a request at once; ``working``: how many requests work at once.
+    closed. ``threads``: how many connections can be in the middle of a request at once, as threads are begun when they
+    are needed; ``working``: how many requests work at once; ``connections``: how many may be open.
     """
 
     def __init__(
@@ -58,9 +55,11 @@ class DavServer:
         working: int = 48,
         peer_name: PeerName | None = None,
         name: str = "dav",
+        connections: int | None = None,
     ) -> None:
         self._name = name
         self._http = _HttpServer((host, port), application, ssl_context, threads, working, peer_name)
+        self._http.most = connections or most_connections()
         self._thread: threading.Thread | None = None
 
     @property
@@ -109,7 +108,7 @@ class _HttpServer(_HttpServerBase):
     max_request_header_size = MAX_HEAD
     request_queue_size = BACKLOG
     timeout = IDLE_LIMIT
-    keep_alive_conn_limit = MAX_IDLE_CONNECTIONS
+    keep_alive_conn_limit = MAX_CONNECTIONS
 
     def __init__(
         self,
@@ -125,7 +124,16 @@ class _HttpServer(_HttpServerBase):
         self.peer_name = peer_name
         self.limit = WorkLimit(working)
         self.ssl_adapter = _TlsAdapter(ssl_context) if ssl_context is not None else None
-        self.requests = _Pool(self, min=threads, max=threads)
+        self._connections: Any = None
+        self.requests = Pool(self, min(threads, THREADS_AT_START), threads)
+        self.open: set[DavConnection] = set()
+        self.most = MAX_CONNECTIONS
+
+    def prepare(self) -> None:
+        """cheroot's, with connections that have limits."""
+        super().prepare()
+        self._connections._selector.close()
+        self._connections = Connections(self, self.most)
 
     @property
     def crowded(self) -> bool:
@@ -133,12 +141,12 @@ class _HttpServer(_HttpServerBase):
         return bool(self.requests.qsize)
 
     def process_conn(self, conn: Any) -> None:
-        """Give a connection to a thread, but not before it has sent something."""
-        if conn.announced:
+        """Give a connection to a thread, but not before it has sent a whole head (or something of a TLS handshake)."""
+        if conn.announced and conn.gather():
             super().process_conn(conn)
         else:
             conn.announced = True
-            self._connections.put(conn)
+            self._connections.watch(conn)
 
     def put_conn(self, conn: Any) -> None:
         """Wait for a connection's next request; one whose last request ends while the server stops is closed."""
@@ -159,27 +167,3 @@ class _HttpServer(_HttpServerBase):
         """cheroot's messages into the log."""
         log.log(level, "%s", msg, exc_info=traceback)
 
-
-class _Pool(_PoolBase):
-    """cheroot's threads, as daemons: a thread that will not end must not keep the process alive."""
-
-    def _spawn_worker(self) -> Any:
-        worker = _threadpool.WorkerThread(self.server)
-        worker.daemon = True
-        worker.start()
-        return worker
-
-    def stop(self, timeout: float | None = 5) -> None:
-        """End all threads; those still busy after ``timeout`` seconds have their sockets shut down."""
-        ends = time.monotonic() + (timeout or 0)
-        threads, self._threads[:] = self._threads[:], []
-        for _ in threads:
-            self._queue.put(_threadpool._SHUTDOWNREQUEST)
-        for thread in threads:
-            thread.join(max(0.0, ends - time.monotonic()))
-        busy = [thread for thread in threads if thread.is_alive()]
-        for thread in busy:
-            self._force_close(thread.conn)
-        ends = time.monotonic() + STOP_GRACE
-        for thread in busy:
-            thread.join(max(0.0, ends - time.monotonic()))

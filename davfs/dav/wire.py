@@ -18,6 +18,7 @@ LARGE = 1024 * 1024  # bytes that one read of a body gives at most
 TLS_BLOCK = 256 * 1024  # bytes that a read over TLS gathers from records of 16 KiB
 COALESCE = 64 * 1024  # small chunks are gathered up to this many bytes
 MAX_CHUNK_LINE = 1024
+WANTS_MORE = (2, 3)  # errno of ssl.SSLWantReadError and ssl.SSLWantWriteError
 MAX_TRAILERS = 16 * 1024
 
 
@@ -33,6 +34,37 @@ class SocketReader:
         self._poll.register(sock.fileno(), select.POLLIN)
         self.bytes_read = 0
         self.closed = False
+        self.waits = False  # for the client
+        self._looked = 0  # bytes of the buffer in which no head ends
+
+    def gather(self, most: int) -> bool:
+        """Take what has come of a head, without waiting; whether it is whole, longer than ``most`` or will never be whole."""
+        timeout = self._socket.gettimeout()
+        try:
+            while True:
+                if self.buffered() >= most or self._has_head():
+                    return True
+                self._socket.settimeout(0)
+                try:
+                    more = self._receive(LINE)
+                except OSError as error:
+                    # After any other error whoever reads it finds out.
+                    return not (isinstance(error, BlockingIOError) or error.errno in WANTS_MORE)
+                if not more:
+                    return True
+                self._buffer = self._buffer[self._start :] + more
+                self._looked -= self._start
+                self._start = 0
+        finally:
+            self._socket.settimeout(timeout)
+
+    def _has_head(self) -> bool:
+        """Whether an empty line is here that something stands before."""
+        at = max(self._start, self._looked - 3)
+        if self._buffer.find(b"\n\r\n", at) >= 0 or self._buffer.find(b"\n\n", at) >= 0:
+            return True
+        self._looked = len(self._buffer)
+        return False
 
     def has_data(self) -> bool:
         """Whether bytes are here that the socket's descriptor would not announce."""
@@ -73,7 +105,9 @@ class SocketReader:
         with whole.getbuffer() as view:
             count = 0
             while count < size:
+                self.waits = True
                 got = self._socket.recv_into(view[count:])
+                self.waits = False
                 count += got
                 if not got or not self.wait(0):
                     break
@@ -92,12 +126,15 @@ class SocketReader:
     def _take(self, size: int) -> bytes:
         data = self._buffer[self._start : self._start + size]
         self._start += size
+        self._looked = 0
         if self._start >= len(self._buffer):
             self._buffer, self._start = b"", 0
         return data
 
     def _receive(self, size: int) -> bytes:
+        self.waits = True
         data: bytes = self._socket.recv(size)
+        self.waits = False  # after an error nothing is read any more
         self.bytes_read += len(data)
         return data
 
@@ -110,6 +147,7 @@ class SocketWriter:
         self._held = b""
         self.bytes_written = 0
         self.closed = False
+        self.waits = False  # for the client
 
     def hold(self, data: bytes) -> None:
         """Send this together with what is written next, or at the next flush."""
@@ -141,8 +179,11 @@ class SocketWriter:
         with memoryview(data) as view:
             sent = 0
             while sent < len(view):
-                sent += self._socket.send(view[sent:])
-            self.bytes_written += sent
+                self.waits = True
+                count = self._socket.send(view[sent:])
+                self.waits = False
+                sent += count
+                self.bytes_written += count
 
 
 def make_file(sock: Any, mode: str = "rb", bufsize: int = -1) -> SocketReader | SocketWriter:

@@ -124,9 +124,9 @@ class ForwardConfig:
 class Limits:
     """What bounds threads and memory of a node."""
 
-    dav_threads: int = 96
+    dav_threads: int = 640
     rpc_threads: int = 32
-    forward_threads: int = 48
+    forward_threads: int = 640
     working_requests: int = 16
     upload_window: int = 3  # chunks of one upload that may wait for their write quorum at once
     document_cache: int = 64  # documents of a volume kept loaded

@@ -38,7 +38,7 @@ from davfs.dav.application import DavApplication
 from davfs.dav.authenticator import Authenticator
 from davfs.dav.request import DavSettings
 from davfs.dav.server import DavServer
-from davfs.node import memory
+from davfs.node import memory, open_files
 from davfs.node.account_admin import AccountAdmin
 from davfs.node.addresses import Addresses
 from davfs.node.admin import Admin
@@ -86,6 +86,7 @@ def serve(config: NodeConfig, stop: threading.Event) -> int:
     """Run a node until ``stop`` is set; 0, or 1 with the reason logged when it could not run or had to end."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     memory.tune()
+    open_files.allow()
     with ExitStack() as stack:
         node = Node(config, stack)
         node.start(stop)

@@ -9,7 +9,7 @@ from tests.fuzz.mutate import Mutator
 from tests.fuzz.runner import Failed, Parser, run, table
 
 PARSERS = {parser.name: parser for parser in parsers()}
-INPUTS = 250
+INPUTS = 150
 
 
 @pytest.mark.parametrize("name", PARSERS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import subprocess
+import tarfile
 
 import pytest
 from hypothesis import given, settings
@@ -121,3 +122,18 @@ def test_a_file_that_is_not_as_long_as_it_says_ends_the_export():
 def test_memory_does_not_grow_with_the_number_of_entries():
     reader = Reader(io.BytesIO(archive([(Member((f"{number}",), FILE, 0), b"") for number in range(500)])))
     assert max(len(reader._tar.__dict__["members"]) for _ in reader.members()) <= 1
+
+
+@pytest.mark.parametrize("data", [b"\x1f\x8b\x08", b"\x1f\x8b", b"BZh9", b"\xfd7zXZ\0", b""])
+def test_what_ends_in_its_first_bytes_is_no_archive(data):
+    with pytest.raises(CorruptData):
+        list(Reader(io.BytesIO(data)).members())
+
+
+def test_properties_that_are_nested_too_deeply_are_damage():
+    with tarfile.open(fileobj=(buffer := io.BytesIO()), mode="w", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("a")
+        info.pax_headers = {"DAVFS.properties": "[" * 9000}
+        tar.addfile(info)
+    with pytest.raises(CorruptData, match="head of 'a'"):
+        list(Reader(io.BytesIO(buffer.getvalue())).members())

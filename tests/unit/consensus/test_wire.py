@@ -8,7 +8,7 @@ import random
 import msgpack
 import pytest
 
-from davfs.consensus import wire
+from davfs.consensus import membership, wire
 from davfs.consensus.wire import DATA, Frame
 
 
@@ -96,3 +96,14 @@ def test_commands_come_back_as_tuples_of_plain_values() -> None:
     command = ("id", "verb", 1.5, None, b"bytes", {"a": [1, "two"]})
     assert wire.decode_command(wire.encode_command(command)) == command
     assert wire.decode_command(wire.encode_command(("id", (1, 2)))) == ("id", [1, 2])
+
+
+def test_a_message_whose_type_is_no_text_is_refused() -> None:
+    with pytest.raises(ValueError, match="not a Raft message"):
+        wire.decode_message(msgpack.packb({**APPEND, "type": ["append_entries"]}))
+
+
+@pytest.mark.parametrize("value", [[1, [5, 2]], [1, [[["node-1"], []], [["node-1"], [], []]]], [1, [None, None]]])
+def test_a_membership_of_another_shape_is_refused(value) -> None:
+    with pytest.raises(ValueError, match="membership"):
+        membership.decode(membership.CONFIG + msgpack.packb(value))
