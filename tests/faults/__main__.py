@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.faults import report
 from tests.faults.drive import Run
-from tests.faults.schedule import KINDS
+from tests.faults.schedule import KINDS, LONGEST_S
 from tests.faults.world import Namespaces
 
 SMALL_MIB = 700
@@ -26,6 +26,8 @@ def main(words: list[str]) -> int:
     parser.add_argument("--seconds", type=float, default=300.0, help="how long faults come and go (default 300)")
     parser.add_argument("--seed", type=int, help="the schedule, and what clients choose (default: drawn)")
     parser.add_argument("--out", type=Path, default=Path("faults"), help="where the report goes (default: faults)")
+    parser.add_argument("--nodes", type=int, choices=(3, 5), default=5, help="default 5")
+    parser.add_argument("--longest", type=float, default=LONGEST_S, help="seconds of the longest fault (default 12)")
     parser.add_argument("--only", default="", help=f"kinds of faults, with commas: {', '.join(KINDS)}")
     arguments = parser.parse_args(words)
     seed = random.SystemRandom().randrange(1_000_000) if arguments.seed is None else arguments.seed
@@ -34,10 +36,10 @@ def main(words: list[str]) -> int:
         parser.error(f"no such kind: {', '.join(sorted(strange))}")
     arguments.out.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    small = tuple(random.Random(seed).sample(range(1, 6), 2))
-    world = Namespaces(5, small, SMALL_MIB)
+    small = tuple(random.Random(seed).sample(range(1, arguments.nodes + 1), arguments.nodes // 2))
+    world = Namespaces(arguments.nodes, small, SMALL_MIB)
     print(f"seed {seed}", flush=True)
-    run = Run(world, seed, arguments.seconds, lambda line: print(line, flush=True), kinds)
+    run = Run(world, seed, arguments.seconds, lambda line: print(line, flush=True), kinds, arguments.longest)
     try:
         story = run.go()
         if story.failures:

@@ -23,8 +23,9 @@ from tests.faults.schedule import Fault, Round, Schedule
 from tests.faults.strike import START_S, Strikes
 from tests.faults.world import World, wait_for
 
-VOLUMES = {"demo": ("--replicas", "3", "--copies", "3"), "wide": ("--replicas", "5", "--copies", "3")}
-COMMON = ("--chunk-size", "65536", "--trash-days", "0")
+VOLUMES = {"demo": 3, "wide": 5}
+"""Each with its replicas, as far as there are nodes."""
+POLICY = ("--copies", "3", "--chunk-size", "65536", "--trash-days", "0")
 CLIENTS_PER_NODE = 2
 MARGIN_S = 60.0
 """Clients go on so much longer than asked for at most: until the last repairs are done."""
@@ -105,13 +106,15 @@ class Metronome(threading.Thread):
 class Run:
     """Over a world that is not started yet. ``say``: told what happens, a line at a time."""
 
-    def __init__(self, world: World, seed: int, seconds: float, say: Callable[[str], None], kinds: frozenset[str]) -> None:
+    def __init__(
+        self, world: World, seed: int, seconds: float, say: Callable[[str], None], kinds: frozenset[str], longest: float
+    ) -> None:
         self._world = world
         self._seconds = seconds
         self._say = say
         self.story = Story(seed, seconds, world.what, list(world.left_out), Record())
         self._strikes = Strikes(world, tuple(VOLUMES), self._wrong)
-        self._schedule = Schedule(seed, len(world.numbers), world.able & kinds, world.small)
+        self._schedule = Schedule(seed, len(world.numbers), world.able & kinds, world.small, longest)
         self._directories = Directories(tuple(VOLUMES), seconds + MARGIN_S)
         self._clients: list[Client] = []
 
@@ -120,8 +123,9 @@ class Run:
         self._say(f"starting {len(self._world.numbers)} nodes")
         self._world.start()
         first = self._world.numbers[0]
-        for name, options in VOLUMES.items():
-            self._world.command(first, "volume", "create", name, *options, *COMMON)
+        for name, replicas in VOLUMES.items():
+            count = str(min(replicas, len(self._world.numbers)))
+            self._world.command(first, "volume", "create", name, "--replicas", count, *POLICY)
         components = self._directories.all()
         self._say(f"making {len(components)} directories")
         trees = self._at(first, lambda: self._furnish(components))

@@ -59,10 +59,19 @@ class Round:
 
 
 class Schedule:
-    """Rounds without end. ``small``: the nodes whose disks are small enough to be filled."""
+    """Rounds without end. ``small``: the nodes whose disks are small enough to be filled; ``longest``: seconds."""
 
-    def __init__(self, seed: int, nodes: int = 5, kinds: Collection[str] = KINDS, small: Collection[int] = ()) -> None:
+    def __init__(
+        self,
+        seed: int,
+        nodes: int = 5,
+        kinds: Collection[str] = KINDS,
+        small: Collection[int] = (),
+        longest: float = LONGEST_S,
+    ) -> None:
         self._random = random.Random(seed)
+        self._longest = longest
+        self._minority = (nodes - 1) // 2
         self._numbers = tuple(range(1, nodes + 1))
         self._small = tuple(sorted(small)) or self._numbers
         self._kinds = tuple(kind for kind in KINDS if kind in kinds)
@@ -94,7 +103,7 @@ class Schedule:
             self._deck = list(self._kinds)
             self._random.shuffle(self._deck)
         for kind in self._deck:
-            if _may_join(kind, chosen):
+            if self._may_join(kind, chosen):
                 self._deck.remove(kind)
                 return kind
         return ""
@@ -103,18 +112,16 @@ class Schedule:
         if kind in (HOLDER, LEADER, LOSS):
             return ()
         if kind == PARTITION:
-            return tuple(sorted(self._random.sample(self._numbers, self._random.choice((1, 2)))))
+            return tuple(sorted(self._random.sample(self._numbers, self._random.randint(1, self._minority))))
         pool = [number for number in (self._small if kind == FULL else self._numbers) if number not in struck]
         return (self._random.choice(pool or self._numbers),)
 
     def _length(self, kind: str) -> float:
         if kind in (STOP, HOLDER):  # past the ttl: somebody else holds the volume by then
-            return self._random.uniform(TTL_S + 2, LONGEST_S)
-        return self._random.uniform(4.0, LONGEST_S)
+            return self._random.uniform(TTL_S + 2, max(self._longest, TTL_S + 2))
+        return self._random.uniform(min(4.0, self._longest), self._longest)
 
-
-def _may_join(kind: str, chosen: list[str]) -> bool:
-    if kind in chosen or (kind in HARM and any(other in HARM for other in chosen)):
-        return False
-    stops = sum(other in ON_ONE_NODE for other in chosen)
-    return kind not in ON_ONE_NODE or stops < 2
+    def _may_join(self, kind: str, chosen: list[str]) -> bool:
+        if kind in chosen or (kind in HARM and any(other in HARM for other in chosen)):
+            return False
+        return kind not in ON_ONE_NODE or sum(other in ON_ONE_NODE for other in chosen) < self._minority

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from tests.faults.schedule import FULL, HARM, KILL, KINDS, ON_ONE_NODE, PARTITION, STOP, TTL_S, Round, Schedule
+from tests.faults.schedule import FULL, HARM, HOLDER, KILL, KINDS, ON_ONE_NODE, PARTITION, STOP, TTL_S, Round, Schedule
 
 SEEDS = range(40)
 
@@ -40,6 +40,13 @@ def test_at_most_one_disk_is_harmed_and_a_minority_struck_at_a_time(seed: int) -
             assert fault.kind != PARTITION or 1 <= len(fault.nodes) <= 2
             assert fault.kind != STOP or fault.seconds > TTL_S
             assert fault.kind != FULL or fault.nodes[0] in (2, 4)
+
+
+def test_of_three_nodes_one_is_struck_at_a_time() -> None:
+    for one in rounds(4, nodes=3, longest=5.0):
+        assert sum(fault.kind in ON_ONE_NODE for fault in one.faults) <= 1
+        assert all(len(fault.nodes) <= 1 and max(fault.nodes, default=1) <= 3 for fault in one.faults)
+        assert all(fault.seconds <= 5.0 or fault.kind in (STOP, HOLDER) for fault in one.faults)
 
 
 def test_only_what_is_asked_for_comes_and_a_round_is_as_long_as_its_faults() -> None:
