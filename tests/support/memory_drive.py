@@ -451,6 +451,8 @@ class MemoryVolume:
         with self._lock:
             if not any(lock.token == token for lock in self.locks(path)):
                 raise PreconditionFailed
+            if self._locks[token][0].principal != caller.principal:
+                raise Forbidden("the lock is somebody else's")
             lock = replace(self._locks[token][0], timeout_s=timeout_s)
             self._locks[token] = (lock, time.monotonic() + timeout_s)
             return lock
