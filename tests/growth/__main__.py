@@ -13,8 +13,10 @@ import io
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,7 @@ from davfs.node import memory
 from tests.growth.one_node import NODE, OneNode
 
 IN_RECORD = 100
+WRITERS = 2
 LOOK_ALL_S = 5.0
 SETTLE_LIMIT_S = 1800.0
 MIB = 1 << 20
@@ -117,14 +120,33 @@ class Growth:
             )
 
     def _come_and_go(self) -> None:
-        """A thousand are there at a time; the trash is emptied behind them."""
-        parent = self._make_directory("comes-and-goes")
-        for first in range(0, self._files, 10 * IN_RECORD):
-            for part in range(first, min(first + 10 * IN_RECORD, self._files), IN_RECORD):
-                self._create(parent, part, IN_RECORD)
+        """Some clients make a thousand each and delete them, again and again; the trash is emptied behind them."""
+        share, over = self._files // WRITERS, threading.Event()
+        with ThreadPoolExecutor(WRITERS + 1) as pool:
+            writers = [pool.submit(self._turns, f"comes-and-goes-{n}", n * share, (n + 1) * share) for n in range(WRITERS)]
+            emptier = pool.submit(self._keep_empty, over)
+            try:
+                for writer in writers:
+                    writer.result()
+            finally:
+                over.set()
+            emptier.result()
+
+    def _turns(self, name: str, first: int, last: int) -> None:
+        parent = self._make_directory(name)
+        for turn in range(first, last, 10 * IN_RECORD):
+            for part in range(turn, min(turn + 10 * IN_RECORD, last), IN_RECORD):
+                self._create(parent, part, min(IN_RECORD, last - part))
             for entries in self._members(parent):
                 self._delete(entries)
+            if turn // 100_000 < (turn + 10 * IN_RECORD) // 100_000:
+                print(f"  {name}: {turn + 10 * IN_RECORD - first:,} of {last - first:,}", file=sys.stderr, flush=True)
+
+    def _keep_empty(self, over: threading.Event) -> None:
+        while not over.is_set():
             self._node.run(trash.empty(self._node.holder()))
+            over.wait(0.05)
+        self._node.run(trash.empty(self._node.holder()))
 
     def _make_directory(self, name: str) -> str:
         made: list[str] = []
