@@ -78,6 +78,8 @@ class Settlement:
         tree, node = self._tree, self._tree.node(inode)
         yield from node.copies.values()
         yield from self._view.copies(inode)
+        if node.origin:  # who deleted a directory without having seen this copy did not delete all of its file either
+            yield node.origin
         claim = tree.claim(inode)
         before = None if node.stored is None else node.stored[1]
         places: set[Place] = set() if claim is None else {(claim.parent, claim.name)}

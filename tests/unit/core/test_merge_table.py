@@ -296,3 +296,15 @@ def test_what_was_purged_here_and_written_there_survives_without_its_name(story:
     for key in [key for key in story.here.facts if f"/{inode}@" in key]:
         story.here.facts.pop(key)  # the trash was emptied
     assert files(story.end(asked=False)) == {"lost+found": None, f"lost+found/{inode}": "2"}
+
+
+def test_a_file_survives_its_directory_with_all_contents_if_one_was_not_known(story: Story) -> None:
+    story.here.mkdir("d")
+    story.here.put("d/f", "before")
+    there = story.part(12)
+    story.here.put("d/f", "here")
+    there.put("d/f", "there")  # the later one: the other is then its conflict copy
+    there.delete("d")
+    tree = files(story.end())
+    assert tree["lost+found/f"] == "there"
+    assert sorted(filter(None, tree.values())) == ["here", "there"]
