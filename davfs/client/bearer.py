@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from davfs.client.link import Link
-from davfs.cluster.log import Credentials
+from davfs.cluster.lagging import Credentials
 from davfs.core.chunking import digest_of
 
 KEPT_BYTES = 32 << 20

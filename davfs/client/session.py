@@ -22,7 +22,7 @@ from davfs.cluster.assign import take
 from davfs.cluster.clock import BootClock, SystemRandom
 from davfs.cluster.entering import CONFIRMED
 from davfs.cluster.holder import Holder
-from davfs.cluster.log import Credentials
+from davfs.cluster.lagging import Credentials
 from davfs.cluster.replica import Replica
 from davfs.cluster.service import Service
 from davfs.cluster.site import Site, Timing

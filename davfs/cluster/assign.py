@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 
 from davfs.cluster.adopted import secure
 from davfs.cluster.holder import Holder, free
+from davfs.cluster.lagging import Credentials
 from davfs.cluster.late import LateRecords
-from davfs.cluster.log import Credentials
 from davfs.cluster.replica import Replica
 from davfs.cluster.site import Site
 from davfs.cluster.snapshots import pull

@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 from davfs.cluster import tree
 from davfs.cluster.api import Caller, Condition
 from davfs.cluster.holder import Holder
-from davfs.cluster.log import Attachment
 from davfs.cluster.space import RESERVE_BYTES
+from davfs.cluster.tail import Attachment
 from davfs.core.canonical import place
 from davfs.core.cluster_state import value_of
 from davfs.core.effects import Protocol_, Submit

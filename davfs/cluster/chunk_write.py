@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 
 from davfs.cluster.keeping import confirm
-from davfs.cluster.log import Credentials
+from davfs.cluster.lagging import Credentials
 from davfs.cluster.site import Site
 from davfs.core.chunking import digest_of
 from davfs.core.effects import Blob, Call, Gather, Outcome, Protocol_, Reply, Wait

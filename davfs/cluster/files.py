@@ -12,8 +12,8 @@ from davfs.cluster.changes import Build, change_gated, require_space
 from davfs.cluster.chunk_read import read_chunk
 from davfs.cluster.chunk_write import Upload, targets
 from davfs.cluster.holder import Holder
-from davfs.cluster.log import Attachment
 from davfs.cluster.quota import Share
+from davfs.cluster.tail import Attachment
 from davfs.core import values
 from davfs.core.chunking import CHUNKS_PER_SEGMENT, Span, digest_of, etag_of
 from davfs.core.digests import Digests, Hashing

@@ -12,11 +12,13 @@ from threading import Lock
 from typing import Any
 
 from davfs.cluster.gates import Gates
-from davfs.cluster.log import Attachment, Credentials, HolderLog, Pending
+from davfs.cluster.lagging import Credentials
+from davfs.cluster.log import HolderLog
 from davfs.cluster.quota import Quota
 from davfs.cluster.replica import Replica
 from davfs.cluster.sessions import Sessions
 from davfs.cluster.site import Site
+from davfs.cluster.tail import Attachment, Pending
 from davfs.cluster.workspace import Workspace
 from davfs.core.cluster_state import VolumeState
 from davfs.core.effects import Call, Gather, Outcomes, Protocol_, Reply, Spawn, Submit, Wait

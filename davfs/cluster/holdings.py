@@ -17,7 +17,7 @@ from davfs.cluster import entering, replacing
 from davfs.cluster.api import Forward
 from davfs.cluster.assign import take
 from davfs.cluster.holder import Holder
-from davfs.cluster.log import Credentials
+from davfs.cluster.lagging import Credentials
 from davfs.cluster.replicas import Replicas
 from davfs.cluster.site import Site
 from davfs.core.cluster_state import VolumeState, value_of

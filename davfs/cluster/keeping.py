@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from davfs.cluster.log import Credentials
+from davfs.cluster.lagging import Credentials
 from davfs.cluster.site import Site
 from davfs.core.effects import Call, Gather, Outcomes, Protocol_, Reply
 from davfs.core.errors import QuorumLost

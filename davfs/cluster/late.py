@@ -16,7 +16,7 @@ from davfs.cluster.adopted import spread
 from davfs.cluster.files import SMALL_BYTES, may_travel
 from davfs.cluster.holder import RECORD_ROOM, Holder
 from davfs.cluster.keeping import confirm
-from davfs.cluster.log import Attachment
+from davfs.cluster.tail import Attachment
 from davfs.core import keys, late, locks, values
 from davfs.core.chunking import digest_of
 from davfs.core.conflict_names import conflict_name, label_of

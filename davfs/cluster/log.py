@@ -13,39 +13,20 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any
 
+from davfs.cluster import lagging
 from davfs.cluster.followers import Follower, Followers
+from davfs.cluster.lagging import Credentials
 from davfs.cluster.replica import Replica
 from davfs.cluster.site import Site
-from davfs.core.effects import Call, Gather, Outcome, Outcomes, Protocol_, Reply, Sleep, Submit, Wait
+from davfs.cluster.tail import BATCH_BYTES, Pending, Tail
+from davfs.cluster.trimming import TrimMark
+from davfs.core.effects import Call, Gather, Outcome, Outcomes, Protocol_, Reply, Sleep, Wait
 from davfs.core.errors import ChunkMissing, DavfsError, LogMismatch, NotSealed, StaleEpoch, TokenRefused
-from davfs.core.model import AVAILABLE, MIB, Epoch, Position, position
+from davfs.core.model import AVAILABLE, Epoch, Position, position
 from davfs.core.replica_set import ReplicaSet
 
 log = logging.getLogger(__name__)
-
-BATCH_BYTES = MIB
-ATTACHED_BYTES = 4 * MIB
-KEPT_BYTES = 4 * MIB
-
-
-@dataclass(frozen=True, slots=True)
-class Attachment:
-    """A small chunk that travels with its record: the replica makes it durable before it logs the record."""
-
-    digest: str
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """A record that is not yet known to be everywhere."""
-
-    position: Position
-    data: bytes
-    attachments: Sequence[Attachment] = ()
-
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -54,18 +35,6 @@ class Request:
     call: Call
     match: int
     committed: int
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """What proves the grant to the replicas: every request for a volume carries it."""
-
-    volume: str
-    epoch: Epoch
-    token: bytes
-
-    def wire(self) -> dict[str, Any]:
-        return {"volume": self.volume, "epoch": list(self.epoch), "token": self.token}
 
 
 class HolderLog:
@@ -91,11 +60,8 @@ class HolderLog:
         self._deposed = deposed
         self._lock = Lock()
         self._advance_lock = Lock()
-        self._tail: dict[int, Pending] = {}
-        self._heavy = 0  # up to here the log was too long in bytes, when it was weighed last
-        self._weighed = 0
-        self._recent = 0  # from here on all logs keep what they have, for who was away for a moment
-        self._looked = 0
+        self._tail = Tail()
+        self._trim = TrimMark(site.bounds, replica.store)
 
     # --- records in -------------------------------------------------------------------------------------------------
 
@@ -108,7 +74,7 @@ class HolderLog:
         The caller holds the holder's lock, and goes on with ``replicate_now``.
         """
         with self._lock:
-            self._tail[pending.position.seq] = pending
+            self._tail.add(pending)
             self.last = pending.position
             idle = [f for f in self.followers.by_node.values() if self._is_idle(f, pending.position.seq)]
             if not any(f.node == self._site.node for f in idle):
@@ -200,10 +166,13 @@ class HolderLog:
         outcome: Outcome
         try:
             if not follower.sealed:
-                yield from self._seal(follower)
+                yield from lagging.seal(self._site, self._credentials, follower)
             floor = self._replica.store.floor.seq
             if follower.next_seq <= floor and follower.next_seq - 1 not in self._tail:
-                outcome = yield from self._catch_up(follower, floor)
+                source = lagging.source_for(follower.node, self._site.node, floor, self._table(), self.followers)
+                outcome = yield from lagging.catch_up(
+                    self._site, self._credentials, follower, source, floor, self.last.seq
+                )
             else:
                 request = self._request(follower)
                 outcome = yield request.call
@@ -212,15 +181,6 @@ class HolderLog:
         taken = self._settle(follower, request, outcome)
         self._advance()
         return taken
-
-    def _seal(self, follower: Follower) -> Protocol_[None]:
-        reply: Reply = yield Call(
-            follower.node, "replica.seal", self._credentials.wire(), timeout=self._site.timing.call
-        )
-        if follower.incarnation not in ("", reply.value["incarnation"]):
-            follower.match = 0  # another store than the one that acknowledged
-        follower.incarnation = reply.value["incarnation"]
-        follower.sealed = True
 
     def _request(self, follower: Follower) -> Request:
         """The append of what a replica lacks, which may be nothing but the commit mark."""
@@ -232,7 +192,7 @@ class HolderLog:
             "previous": [list(previous.epoch), previous.seq],
             "committed": committed,
             **({"firm": self.firm} if self.available else {}),
-            "trim": self._trim_mark(),
+            "trim": self._trim.now(committed, self.followers.by_node.values()) if self.trims else 0,
             "records": [len(pending.data) for pending in batch],
             "chunks": [[a.digest, len(a.data)] for a in attachments],
         }
@@ -257,7 +217,8 @@ class HolderLog:
                 failing = follower.catching is not None  # it takes no records yet
             case LogMismatch():
                 follower.match = 0
-                follower.next_seq = self._resume_at(follower.next_seq, outcome)
+                floor = self._replica.store.floor.seq
+                follower.next_seq = lagging.resume_at(follower.next_seq, floor, self.last.seq, outcome)
             case NotSealed():
                 follower.sealed = False
             case StaleEpoch() | TokenRefused() if self._outdated(outcome):
@@ -285,62 +246,17 @@ class HolderLog:
     def _batch(self, follower: Follower) -> tuple[Position, list[Pending]]:
         """(the position before, the records to send): from memory, or from this node's own log for one far behind."""
         first = follower.next_seq
-        with self._lock:
-            batch: list[Pending] = []
-            size = attached = 0
-            while (pending := self._tail.get(first + len(batch))) is not None:
-                size += len(pending.data)
-                attached += sum(len(a.data) for a in pending.attachments)
-                if batch and (size > BATCH_BYTES or attached > ATTACHED_BYTES):
-                    break
-                batch.append(pending)
-            before = self._tail.get(first - 1)
+        before, batch = self._tail.run(first)
         if not batch and first <= self.last.seq:
             encoded = self._replica.store.read_log(first, BATCH_BYTES)
             stored = [self._replica.store.position_at(first + n) for n in range(len(encoded))]
             batch = [Pending(at, data) for at, data in zip(stored, encoded, strict=True) if at is not None]
             # Records that are not committed carry their chunks, and those are in memory: stop before them.
             batch = [pending for pending in batch if pending.position.seq not in self._tail]
-        at = before.position if before is not None else self._replica.store.position_at(first - 1)
+        at = before or self._replica.store.position_at(first - 1)
         if at is None:
             raise ChunkMissing(f"record {first - 1} is no longer in the log of this node")
         return at, batch
-
-    def _resume_at(self, tried: int, error: LogMismatch) -> int:
-        """The next record for a replica that does not have what precedes the one that was ``tried``."""
-        first = min(position(error.data["firm"]).seq, self.last.seq) + 1  # what is not firm it can take back
-        floor = self._replica.store.floor.seq
-        if first <= floor < tried - 1 and position(error.data["last"]).seq >= floor:
-            return floor + 1  # it has logged more than it has applied: perhaps up to what is still here
-        return first
-
-    def _catch_up(self, follower: Follower, floor: int) -> Protocol_[Reply]:
-        """Have a replica fetch a snapshot, for the records that it lacks are here no longer; look how far it is."""
-        if follower.catching is None:
-            follower.pinned = floor
-        args = {**self._credentials.wire(), "source": self._source(follower.node, floor), "least": floor}
-        reply: Reply = yield Call(follower.node, "replica.catch_up", args, timeout=self._site.timing.call)
-        if reply.value["catching"]:
-            follower.catching = reply.value["done"], reply.value["total"]
-            yield Sleep(self._site.timing.heartbeat)
-            return reply
-        follower.catching = None
-        if (reached := position(reply.value["firm"]).seq) >= floor:
-            follower.next_seq = min(reached, self.last.seq) + 1
-        else:
-            yield Sleep(self._site.timing.heartbeat)
-        return reply
-
-    def _source(self, lagging: str, floor: int) -> str:
-        """Whom to copy from: this node, or for a program, which serves nobody, a replica that has what is wanted."""
-        members = self._table().members
-        if self._site.node in members:
-            return self._site.node
-        able = [f.node for f in self.followers.by_node.values() if f.applied >= floor and not f.failing]
-        source = next((node for node in members if node in able and node != lagging), None)
-        if source is None:
-            raise ChunkMissing(f"no other replica has record {floor} to copy from")
-        return source
 
     def _admit(self, follower: Follower) -> Protocol_[None]:
         """Ask Raft to let a new store vote, once it holds everything that is committed (section 3: wiped replicas)."""
@@ -349,14 +265,7 @@ class HolderLog:
             return  # a working copy never votes, and a newcomer only when it becomes a member
         if self.committed <= self.base.seq or follower.match < self.committed:
             return  # before the start record is committed the mark may be older than what others know to be committed
-        credentials = self._credentials
-        yield Submit(
-            (
-                self._site.request_id(), "replica_admit",
-                credentials.volume, follower.node, follower.incarnation, list(credentials.epoch),
-            ),
-            self._site.timing.call,
-        )  # fmt: skip
+        yield from lagging.admit(self._site, self._credentials, follower)
 
     def _table(self) -> ReplicaSet:
         """The set of replicas as Raft shows it here: it may be behind, and what that allows is safe (``replacing.py``)."""
@@ -398,35 +307,5 @@ class HolderLog:
                 self._deposed(f"this node's own replica failed: {error.message}")
                 return
             self.committed = reached
-            with self._lock:
-                self._forget(min(reached, self.firm))
+            self._tail.forget(min(reached, self.firm), min(f.match for f in self.followers.by_node.values()))
         self.progress.notify()
-
-    def _trim_mark(self) -> int:
-        """Records before it may go from all logs: everyone has applied them, or one that is away has missed too many."""
-        if not self.trims:
-            return 0
-        bounds, committed = self._site.bounds, self.committed
-        slowest = min(f.applied for f in self.followers.by_node.values())
-        weigh_every = max(bounds.log_recent, bounds.log_records // 16)
-        if committed - self._looked >= min(bounds.log_recent, 100):
-            self._recent = self._replica.store.log_within(bounds.log_recent_bytes, max(1, committed - bounds.log_recent))
-            self._looked = committed
-        if committed - slowest > bounds.log_recent and committed - self._weighed > weigh_every:
-            self._heavy = self._replica.store.log_within(bounds.log_bytes, committed - bounds.log_records)
-            self._weighed = committed
-        away = max(committed - bounds.log_records, self._heavy)
-        # What comes after a snapshot that is being fetched stays for whoever fetches it, but not without end.
-        pins = [f.pinned for f in self.followers.by_node.values() if f.catching is not None]
-        away = min([away, *(max(pin, committed - 4 * bounds.log_records) for pin in pins)])
-        return max(0, min(max(slowest, away), self._recent))
-
-    def _forget(self, reached: int) -> None:
-        """Forget what is committed and sent to everyone, or too much to keep for a slow replica: it is in the log."""
-        slowest = min(f.match for f in self.followers.by_node.values())
-        kept = 0
-        for seq in sorted((s for s in self._tail if s <= reached), reverse=True):
-            pending = self._tail[seq]
-            kept += len(pending.data) + sum(len(a.data) for a in pending.attachments)
-            if seq <= slowest or kept > KEPT_BYTES:
-                del self._tail[seq]

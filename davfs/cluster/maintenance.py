@@ -12,7 +12,7 @@ import logging
 from davfs.cluster.assign import take
 from davfs.cluster.holder import Holder
 from davfs.cluster.holdings import Holdings
-from davfs.cluster.log import Credentials
+from davfs.cluster.lagging import Credentials
 from davfs.cluster.replicas import Replicas
 from davfs.cluster.site import Site
 from davfs.core.cluster_state import VolumeState, value_of

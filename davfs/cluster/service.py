@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from davfs.cluster.assign import unpack
 from davfs.cluster.collecting import Collecting, ReplicaSource
-from davfs.cluster.log import Credentials
+from davfs.cluster.lagging import Credentials
 from davfs.cluster.replica import Replica
 from davfs.cluster.site import Site
 from davfs.cluster.snapshots import catch_up, offer, piece

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from davfs.cluster.log import Credentials
+from davfs.cluster.lagging import Credentials
 from davfs.cluster.replica import Replica
 from davfs.cluster.site import Site
 from davfs.core.chunking import digest_of

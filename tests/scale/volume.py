@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from davfs.cluster.holder import RECORD_ROOM
-from davfs.cluster.log import Attachment
+from davfs.cluster.tail import Attachment
 from davfs.core.chunking import digest_of, etag_of
 from davfs.core.model import DIRECTORY, FILE, MIB, ROOT, ChunkRef, Manifest, Path
 from davfs.core.namespace import Edits

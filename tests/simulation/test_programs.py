@@ -19,7 +19,7 @@ from davfs.cluster.api import Caller
 from davfs.cluster.assign import take
 from davfs.cluster.followers import Followers
 from davfs.cluster.holder import Holder
-from davfs.cluster.log import Credentials
+from davfs.cluster.lagging import Credentials
 from davfs.cluster.replica import Replica
 from davfs.cluster.service import Service
 from davfs.cluster.site import Site

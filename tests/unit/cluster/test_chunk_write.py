@@ -9,7 +9,7 @@ import pytest
 
 from davfs.cluster.chunk_write import Upload
 from davfs.cluster.clock import BootClock
-from davfs.cluster.log import Credentials
+from davfs.cluster.lagging import Credentials
 from davfs.cluster.site import Site, Timing
 from davfs.core.chunking import digest_of
 from davfs.core.cluster_state import ClusterState

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from davfs.cluster import assign
-from davfs.cluster.log import Credentials
+from davfs.cluster.lagging import Credentials
 from davfs.cluster.site import Timing
 from davfs.core.cluster_state import ClusterState
 from davfs.core.effects import Gather, Reply, Wait
