@@ -78,8 +78,6 @@ class Settlement:
         tree, node = self._tree, self._tree.node(inode)
         yield from node.copies.values()
         yield from self._view.copies(inode)
-        if node.origin:  # who deleted a directory without having seen this copy did not delete all of its file either
-            yield node.origin
         claim = tree.claim(inode)
         before = None if node.stored is None else node.stored[1]
         places: set[Place] = set() if claim is None else {(claim.parent, claim.name)}
@@ -123,8 +121,9 @@ class Settlement:
             if stored is None or inode in known:
                 continue
             known.add(inode)
-            content = self._view.stored_content(inode)
-            versions = [stored[0], *([content[0]] if content is not None else ())]
+            # What a conflict copy shows is a content of its file too.
+            contents = map(self._view.stored_content, (inode, *self._view.copies(inode)))
+            versions = [stored[0], *(content[0] for content in contents if content is not None)]
             if by_whom and not any(all(self._view.seen(v, by) for v in versions) for by in by_whom):
                 yield inode
             if stored[1].kind == DIRECTORY:

@@ -308,3 +308,15 @@ def test_a_file_survives_its_directory_with_all_contents_if_one_was_not_known(st
     tree = files(story.end())
     assert tree["lost+found/f"] == "there"
     assert sorted(filter(None, tree.values())) == ["here", "there"]
+
+
+def test_two_deletions_of_one_directory_that_knew_one_content_each_of_a_file(story: Story) -> None:
+    story.here.mkdir("d")
+    story.here.put("d/f", "before")
+    there = story.part(12)
+    story.here.put("d/f", "here")
+    story.here.delete("d")
+    there.move("d", "e")  # it is back for a while, and its file in its place
+    there.put("e/f", "there")
+    there.delete("e")
+    assert files(story.end()) == {"lost+found": None, "lost+found/f": "there"}
