@@ -31,6 +31,7 @@ from tests.growth.one_node import NODE, OneNode
 
 IN_RECORD = 100
 WRITERS = 2
+SAY_EVERY = 50_000
 LOOK_ALL_S = 5.0
 SETTLE_LIMIT_S = 1800.0
 MIB = 1 << 20
@@ -139,8 +140,10 @@ class Growth:
                 self._create(parent, part, min(IN_RECORD, last - part))
             for entries in self._members(parent):
                 self._delete(entries)
-            if turn // 100_000 < (turn + 10 * IN_RECORD) // 100_000:
-                print(f"  {name}: {turn + 10 * IN_RECORD - first:,} of {last - first:,}", file=sys.stderr, flush=True)
+            done = min(turn + 10 * IN_RECORD, last) - first
+            if done % SAY_EVERY == 0:
+                sizes = f"{disk(self._node.directory) / MIB:.1f} MiB of disk, {resident() / MIB:.1f} MiB of memory"
+                print(f"  {name}: {done:,} of {last - first:,}; {sizes}", file=sys.stderr, flush=True)
 
     def _keep_empty(self, over: threading.Event) -> None:
         while not over.is_set():
