@@ -1,7 +1,9 @@
 """One Raft member as a process of its own, to be killed: ``python member.py NAME DIRECTORY SECONDS NAME=PORT...``.
 
-Submits commands of its own without pause and prints ``ACK request`` for each that was answered. With SECONDS it stops
-by itself and prints its ledger, once it has everything that was committed before, as one line ``LEDGER request...``.
+Submits commands of its own without pause and prints ``ACK request BEGAN ENDED`` for each that was answered (by the monotonic
+clock), ``COMPACTS`` and ``INSTALLS`` when it makes a snapshot or takes another's, ``LEADS TERM`` when it is elected. With
+SECONDS it stops by itself and prints its ledger, once it has everything that was committed before, as one line ``LEDGER
+request...``.
 """
 
 from __future__ import annotations
@@ -90,23 +92,46 @@ class SocketNetwork:
                 peer = peer or frame.decode()
 
 
+def say(*words: object) -> None:
+    """A line at once, whole whatever other threads say."""
+    os.write(1, (" ".join(map(str, words)) + "\n").encode())
+
+
+class Told(Ledger):
+    """A ledger that says when it is dumped, and when it is replaced while its member runs."""
+
+    started = False
+
+    def dump(self) -> bytes:
+        say("COMPACTS", len(self.values))
+        return super().dump()
+
+    def load(self, data: bytes) -> None:
+        if self.started:
+            say("INSTALLS", len(data))
+        super().load(data)
+
+
 def submit_for_ever(node: RaftNode, name: str, stop: threading.Event) -> None:
     number = 0
     while not stop.is_set():
         request = f"{name}.{os.getpid()}.{number}"
         number += 1
+        began = time.monotonic()
         try:
             node.submit((request, number), 1.0)
         except ConsensusUnavailable:
             continue
-        os.write(1, f"ACK {request}\n".encode())
+        say("ACK", request, began, time.monotonic())
 
 
 def main() -> None:
     name, directory, seconds = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
     ports = {peer: int(port) for peer, port in (word.split("=") for word in sys.argv[4:])}
-    ledger = Ledger()
+    ledger = Told()
     node = RaftNode(name, ports, RaftJournal(directory / name / "raft.db"), ledger, SocketNetwork(name, ports), TIMING)
+    ledger.started = True
+    node.on_leadership(lambda term, leads: say("LEADS", term) if leads else None)
     stop = threading.Event()
     workers = [
         threading.Thread(target=submit_for_ever, args=(node, f"{name}.{worker}", stop), daemon=True)
@@ -114,7 +139,7 @@ def main() -> None:
     ]
     if seconds:
         node.barrier(15)
-        print("LEDGER", *ledger.values, flush=True)
+        say("LEDGER", *ledger.values)
         time.sleep(seconds)  # the others may need this one for their own
         node.close(hand_over=0)
         return
