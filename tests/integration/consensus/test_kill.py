@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tests.support.tools import full_size
@@ -134,11 +135,11 @@ def test_another_commits_soon_after_the_leader_is_killed(tmp_path: Path) -> None
         for _ in range(LEADERS):
             moment = time.monotonic()
             for name in NAMES:
-                members.until(f"{name} to commit", lambda name=name, after=moment: members.first_since(after, name))
+                members.until(f"{name} to commit", partial(members.first_since, moment, name))
             leader = members.leader()
             killed = time.monotonic()
             members.kill(leader)
-            members.until("another to commit", lambda after=killed: members.first_since(after, *members.running))
+            members.until("another to commit", partial(members.first_since, killed, *members.running))
             took.append((members.first_since(killed, *members.running) or 0.0) - killed)
             members.start(leader)
     finally:
