@@ -36,3 +36,9 @@ def test_the_dockerfile_copies_what_is_there_and_does_not_run_as_root() -> None:
     assert re.search(r"^USER (?!root)", final, re.M)
     installs = re.findall(r"pip install (.+)", text)
     assert all("--require-hashes" in line or "--no-deps" in line for line in installs)
+
+
+def test_every_kind_of_test_runs():
+    listed = re.findall(r'^(?:together|alone)="(.*)"$', (ROOT / "scripts" / "test.sh").read_text(), re.MULTILINE)
+    kinds = {path.relative_to(ROOT / "tests").parts[0] for path in (ROOT / "tests").rglob("test_*.py")}
+    assert sorted(" ".join(listed).split()) == sorted(kinds)
