@@ -160,19 +160,26 @@ class Pool(_PoolBase):
         """The next connection for a thread; the end for one that has had nothing to do for long."""
         with self._lock:
             self._waiting += 1
-        try:
-            while True:
-                try:
-                    return self._queue.get(timeout=IDLE_THREAD)
-                except Empty:
-                    with self._lock:
-                        if len(self._threads) > self.min:
-                            me = threading.current_thread()
-                            self._threads[:] = [thread for thread in self._threads if thread is not me]
-                            return _threadpool._SHUTDOWNREQUEST
-        finally:
-            with self._lock:
-                self._waiting -= 1
+        while True:
+            try:
+                taken = self._queue.get(timeout=IDLE_THREAD)
+            except Empty:
+                if self._leave():
+                    return _threadpool._SHUTDOWNREQUEST
+            else:
+                with self._lock:
+                    self._waiting -= 1
+                return taken
+
+    def _leave(self) -> bool:
+        """Whether this idle thread may end. Decided under the lock of ``put``, which must not count on one that goes."""
+        with self._lock:
+            if len(self._threads) <= self.min or not self._queue.empty():
+                return False
+            me = threading.current_thread()
+            self._threads[:] = [thread for thread in self._threads if thread is not me]
+            self._waiting -= 1
+            return True
 
     def _spawn_worker(self) -> Any:
         worker = _threadpool.WorkerThread(self.server)
