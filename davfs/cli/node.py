@@ -12,7 +12,7 @@ from typing import Any
 from davfs.cli import replicas
 from davfs.cli.remote import add_config, connect
 from davfs.core.errors import ConfigError, InvalidInput, NodeInUse
-from davfs.node.config import parse_address
+from davfs.node.config import load_config, parse_address
 
 _INVITE_TEXT = """Make a join token: whoever has its text can let one machine in, once, until it expires.
 A node that has the key of the cluster's authority must run; it lies where `davfs init` or `davfs dev` made the cluster."""
@@ -23,6 +23,8 @@ used again. Volumes whose records it keeps are first given to other nodes (`davf
 shown. Refused while there is no such node, or while chunks would have fewer copies than a write waits for."""
 _READMIT_TEXT = """Say that a node's disk was replaced or wiped, and that the old one will not come back: what the node voted
 is forgotten, so it goes from Raft and comes back as a member that never voted. Then start it: it copies what it should have."""
+_RESTORED_TEXT = """Say that Raft's part of a stopped node's files (data/raft) came back from an older copy. Run it for every
+node before any of them starts: it keeps Raft from granting an epoch a second time, which would let a former holder write."""
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -57,6 +59,9 @@ def register(commands: Any) -> None:
     readmit.add_argument("name", metavar="NAME")
     add_config(readmit)
     readmit.set_defaults(run=_readmit)
+    restored = actions.add_parser("restored", help="say that Raft's files are an older copy", description=_RESTORED_TEXT)
+    add_config(restored)
+    restored.set_defaults(run=_restored)
 
 
 def _token(arguments: argparse.Namespace) -> int:
@@ -95,6 +100,15 @@ def _readmit(arguments: argparse.Namespace) -> int:
     with connect(arguments.config) as remote:
         remote.ask("admin.node_readmit", {"name": arguments.name})
     print(f"{arguments.name} may come back with a new disk; start it")
+    return 0
+
+
+def _restored(arguments: argparse.Namespace) -> int:
+    from davfs.node.restored import seal_above_all
+
+    config = load_config(arguments.config)
+    sealed = seal_above_all(config.data, config.name)
+    print(f"{len(sealed)} volumes on {config.name} are fenced against whatever was granted before; start it when all nodes are")
     return 0
 
 

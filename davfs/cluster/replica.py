@@ -16,7 +16,7 @@ from typing import Any
 
 from davfs.cluster.site import Site
 from davfs.core import grants
-from davfs.core.effects import Protocol_, Sleep, Wait
+from davfs.core.effects import Protocol_, Sleep, Submit, Wait
 from davfs.core.errors import CorruptData, DavfsError, LogMismatch, NotSealed, StaleEpoch
 from davfs.core.model import MIB, Epoch, Position
 from davfs.core.ports import AppliedRecord, Document, DocumentUpdate, IndexUpdate, ReplicaStore
@@ -116,12 +116,16 @@ class Replica:
         yield Wait(self._site.applied, caught_up, self._site.timing.call / 2)
         with self._log_lock:
             grants.check(state.volume(self.volume).tenure, epoch, digest)
-            if self.store.sealed > epoch:
-                raise StaleEpoch(f"sealed at {self.store.sealed} already", sealed=list(self.store.sealed))
-            if self.store.sealed < epoch:
-                self.store.seal(epoch)
-            self._digest = digest
-            return self.status()
+            sealed = self.store.sealed
+            if sealed <= epoch:
+                if sealed < epoch:
+                    self.store.seal(epoch)
+                self._digest = digest
+                return self.status()
+        # If Raft never granted what is sealed here, it was restored from an older state: it goes on above everything.
+        raised = (self._site.request_id(), "epochs_raise", self.volume, list(sealed))
+        yield Submit(raised, self._site.timing.call)
+        raise StaleEpoch(f"sealed at {sealed} already", sealed=list(sealed))
 
     def check_sealed(self, epoch: Epoch, digest: str) -> None:
         """Whether whoever sends this is the holder that sealed last."""

@@ -308,6 +308,14 @@ class ClusterState:
         self._replace(replace(volume, tenure=tenure))
         return list(tenure.last)
 
+    def _do_epochs_raise(self, volume_id: str, sealed: list[int]) -> int:
+        """A replica is sealed at an epoch. One that was never granted tells that this state is an older one than there was:
+        grants begin anew above all of its time. The cluster's incarnation then."""
+        epoch = Epoch(*sealed)
+        if epoch > self.volume(volume_id).tenure.last:
+            self.incarnation = max(self.incarnation, epoch.incarnation + 1)
+        return self.incarnation
+
     def _do_refresh(self, held: list[tuple[str, list[int], str]]) -> list[str]:
         """Refresh many tokens at once; the ids of the volumes whose token is no longer good."""
         refused = []

@@ -39,6 +39,19 @@ def test_a_command_that_comes_twice_is_answered_as_before() -> None:
     assert machine.state.volume("v").tenure.grant is None  # and it did nothing
 
 
+def test_an_epoch_that_was_never_granted_begins_a_new_incarnation() -> None:
+    machine = Machine()
+    machine.do("free", "v", machine.take(), MINE)
+    assert machine.do("epochs_raise", "v", [1, 1]) == 1, "it was granted: whoever asked was behind"
+    assert machine.do("epochs_raise", "v", [1, 2]) == 2
+    assert machine.take(THEIRS) == [2, 1]
+    assert machine.do("epochs_raise", "v", [1, 9]) == 2, "below what is granted since"
+    assert machine.do("epochs_raise", "v", [4, 0]) == 5
+    copy = ClusterState()
+    copy.load(machine.state.dump())
+    assert copy.incarnation == 5
+
+
 def test_refusals_are_remembered_too() -> None:
     machine = Machine()
     epoch = machine.take()
