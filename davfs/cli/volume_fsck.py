@@ -10,6 +10,7 @@ import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -103,21 +104,28 @@ class Fsck:
                     if last:
                         self._found(node, "replica", f"it cannot be examined: {error.message}")
             first = open_current(self._remote, self._volume)
+            others = [n for n in replicas if n != first.node and not any(p["node"] == n for p in self._problems)]
             looks, late = [first], False
-            for node in replicas:
-                if node == first.node or any(p["node"] == node for p in self._problems):
+            with ThreadPoolExecutor(len(replicas)) as pool:  # at once: nobody waits at one state for long
+                opened = list(pool.map(partial(self._open_at, first.committed[1]), others))
+            for node, look in zip(others, opened, strict=True):
+                if isinstance(look, Look):
+                    looks.append(look)
                     continue
-                try:
-                    looks.append(open_look(self._remote, node, self._volume, at=first.committed[1]))
-                except DavfsError as error:
-                    late = True
-                    if last:
-                        self._found(node, "replica", f"it cannot be examined: {error.message}")
+                late = True
+                if last:
+                    self._found(node, "replica", f"it cannot be examined: {look.message}")
             if last or not late:
                 return looks
-            for look in looks:
-                look.close()
+            for each in looks:
+                each.close()
         raise AssertionError  # the last try returns
+
+    def _open_at(self, seq: int, node: str) -> Look | DavfsError:
+        try:
+            return open_look(self._remote, node, self._volume, at=seq)
+        except DavfsError as error:
+            return error
 
     def _examine(self, look: Look) -> str:
         """Let one node examine its replica; the digest of its state, "" if it could not be made."""

@@ -133,13 +133,26 @@ def _telling(volume: Volume, response: Response) -> Response:
 
 
 class RelayedBody:
-    """The body of another node's answer, with WSGI's ``close``."""
+    """The body of another node's answer, with WSGI's ``close``.
+
+    Its first block is read at once: a node that dies before it has not answered, and there is somebody else to ask.
+    :class:`OutcomeUnknown` then.
+    """
 
     def __init__(self, answer: ForwardedAnswer) -> None:
         self._answer = answer
+        self._rest = iter(answer)
+        try:
+            self._first = next(self._rest, b"")
+        except Unavailable as error:
+            answer.close()
+            raise OutcomeUnknown(error.message) from error
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self._answer)
+        first, self._first = self._first, b""
+        yield first
+        del first  # it is large
+        yield from self._rest
 
     def close(self) -> None:
         """Let go of the connection to the other node."""

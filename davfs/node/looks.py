@@ -121,6 +121,8 @@ class Looks:
         replica.pause(seq, PAUSE_S)
         ends = time.monotonic() + PAUSE_S
         while replica.store.committed.seq < seq:
+            if broken := replica.store.broken:
+                raise Unavailable(f"the replica on {self._site.node} is of no use: {broken}")
             if time.monotonic() > ends:
                 raise Unavailable(f"the replica on {self._site.node} does not get to record {seq}; it is behind")
             time.sleep(0.01)

@@ -70,6 +70,11 @@ def databases(data: Path) -> list[Path]:
     return sorted((data / "volumes").glob("*.sqlite"))
 
 
+def journals(data: Path) -> list[Path]:
+    """The database of Raft's journal."""
+    return sorted((data / "raft").glob("*.db"))
+
+
 def flip_database(path: Path, draw: random.Random) -> list[int]:
     """Damage some pages of a database that nobody has open: one byte of each page's head, by which SQLite finds its way.
     Page 1 stays, for a file that is none is too easy to notice."""

@@ -17,7 +17,7 @@ BUCKETS = 300
 COLOURS = {
     "partition": "#8e5ea2", "one-way": "#a987c0", "delay": "#c9b3d8", "loss": "#d8c9e2", "isolate-holder": "#6a3d9a",
     "isolate-leader": "#5e4fa2", "kill": "#d7301f", "stop": "#ef6548", "wipe": "#7f0000", "flip-chunks": "#b8860b",
-    "flip-database": "#8b6508", "full-disk": "#2f6f8f", "disk-error": "#1b4965", "repair": "#7fbf7b",
+    "flip-database": "#8b6508", "flip-journal": "#6b4e0a", "full-disk": "#2f6f8f", "disk-error": "#1b4965", "repair": "#7fbf7b",
 }  # fmt: skip
 
 

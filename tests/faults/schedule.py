@@ -14,12 +14,13 @@ from dataclasses import dataclass
 PARTITION, ONE_WAY, DELAY, LOSS = "partition", "one-way", "delay", "loss"
 HOLDER, LEADER = "isolate-holder", "isolate-leader"
 KILL, STOP = "kill", "stop"
-WIPE, FLIP_CHUNKS, FLIP_DATABASE = "wipe", "flip-chunks", "flip-database"
+WIPE, FLIP_CHUNKS = "wipe", "flip-chunks"
+FLIP_DATABASE, FLIP_JOURNAL = "flip-database", "flip-journal"
 FULL, DISK_ERROR = "full-disk", "disk-error"
 
 NETWORK = (PARTITION, ONE_WAY, DELAY, LOSS, HOLDER, LEADER)
 PROCESS = (KILL, STOP)
-HARM = (WIPE, FLIP_CHUNKS, FLIP_DATABASE)
+HARM = (WIPE, FLIP_CHUNKS, FLIP_DATABASE, FLIP_JOURNAL)
 """What takes something from a disk for good: one in a round, and the round ends with its repair."""
 DISK = (FULL, DISK_ERROR)
 KINDS = (*NETWORK, *PROCESS, *HARM, *DISK)

@@ -47,6 +47,7 @@ class Strikes:
             schedule.WIPE: self._wipe,
             schedule.FLIP_CHUNKS: self._flip_chunks,
             schedule.FLIP_DATABASE: self._flip_database,
+            schedule.FLIP_JOURNAL: self._flip_journal,
             schedule.FULL: self._full,
             schedule.DISK_ERROR: self._disk_error,
         }
@@ -187,6 +188,16 @@ class Strikes:
         yield f"{_names(fault.nodes)}: damaged {', '.join(told) or 'nothing: it keeps no replica'}"
 
     @contextmanager
+    def _flip_journal(self, fault: Fault, draw: random.Random) -> Iterator[str]:
+        (node,) = fault.nodes
+        self._world.kill(node)
+        pages = [page for path in harm.journals(self._world.data(node)) for page in harm.flip_database(path, draw)]
+        self.excused.add(node)
+        self._world.serve(node)
+        self.owed.append(lambda: self._journal_given_up(node))
+        yield f"{_names(fault.nodes)}: {len(pages)} pages of Raft's journal damaged"
+
+    @contextmanager
     def _wipe(self, fault: Fault, draw: random.Random) -> Iterator[str]:
         (node,) = fault.nodes
         self._world.kill(node)
@@ -211,6 +222,18 @@ class Strikes:
         self._until(f"node-{node} to vote again", lambda: self._votes(node), START_S)
         self._until("replicas that count again", lambda: self._all_count(node), START_S)
         return f"readmitted node-{node} in {time.monotonic() - began:.1f} s; {self._scrubbed()}"
+
+    def _journal_given_up(self, node: int) -> str:
+        """A disk that has forgotten what the node voted is a new disk. A node that ended must have said why."""
+        world, words = self._world, "it went on"
+        if world.exit_code(node) is None:
+            world.kill(node)
+        else:
+            words = "it refused to start"
+            if "journal.db" not in (said := world.log(node).read_text(errors="replace")[-2000:]):
+                self._wrong(f"node-{node} with a damaged journal did not say so: {said[-300:]}")
+        harm.wipe(world.data(node))
+        return f"{words}; {self._readmitted(node)}"
 
     def _databases_mended(self, node: int) -> str:
         """What an administrator does: fsck; if it or the node says that a database is damaged, remove it."""

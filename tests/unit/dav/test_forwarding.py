@@ -364,6 +364,25 @@ def test_a_small_body_is_sent_again_with_the_same_request_id():
     assert answer.closed
 
 
+class BrokenAnswer(ScriptedAnswer):
+    """Its node dies before it has sent the first block."""
+
+    def __iter__(self):
+        raise Unavailable("the answer of two broke off")
+        yield b""
+
+
+def test_an_answer_that_breaks_off_before_its_first_block_is_no_answer():
+    broken = BrokenAnswer(201, [("Content-Length", "2")])
+    whole = ScriptedAnswer(201, [("Content-Length", "2")], b"ok")
+    forwarder = ScriptedForwarder(broken, whole)
+    assert put_through(forwarder, b"hello") == (201, b"ok")
+    assert len({headers["X-Davfs-Request-Id"] for _, headers, _ in forwarder.calls}) == 1
+    assert broken.closed
+    status, text = put_through(ScriptedForwarder(*[BrokenAnswer(201, [])] * 1000), b"hello")
+    assert status == 503 and b"broke off" in text
+
+
 def test_a_large_body_is_sent_again_only_while_it_is_whole():
     body = bytes(200_000)
     first = ScriptedForwarder(Unreachable("down"), ScriptedAnswer(201, [("Content-Length", "0")]))
