@@ -10,6 +10,7 @@ import argparse
 import json
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from compat.process import find, run, scratch
@@ -32,7 +33,7 @@ def check(target: Target, arguments: argparse.Namespace) -> Report:
     return report
 
 
-def play(script: str, package: str, report: Report, folder: Target) -> None:
+def play(script: str, package: str, report: Report, folder: Target, more: Mapping[str, str] | None = None) -> None:
     """Run a script of ``compat/node`` against a folder and add the rows that it prints; ToolMissing without its package."""
     node = find("node", package="nodejs")
     modules = Path(sys.prefix) / "node" / "node_modules"
@@ -42,7 +43,7 @@ def play(script: str, package: str, report: Report, folder: Target) -> None:
         # Node looks for packages beside the script.
         (home / "node_modules").symlink_to(modules)
         shutil.copy(SCRIPTS / script, home / script)
-        where = {"DAV_URL": folder.url, "DAV_USER": folder.user, "DAV_PASSWORD": folder.password}
+        where = {"DAV_URL": folder.url, "DAV_USER": folder.user, "DAV_PASSWORD": folder.password, **(more or {})}
         done = run([node, str(home / script)], home=home, timeout=LIMIT, extra_env=where)
     for line in done.out.splitlines():
         row = json.loads(line)

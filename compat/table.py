@@ -25,6 +25,7 @@ from compat import (
     rclone,
     rclone_chunked,
     rclone_mount,
+    tus,
     webdav4_client,
 )
 from compat.report import EXIT_FAILED, EXIT_OK, CompatError, Report, ToolMissing
@@ -41,6 +42,7 @@ RUNNERS = {
     "webdav (Node)": node_webdav,
     "rclone": rclone,
     "rclone, vendor nextcloud": rclone_chunked,
+    "tus": tus,
     "davfs2": davfs2,
     "rclone mount": rclone_mount,
 }

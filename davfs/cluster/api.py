@@ -182,9 +182,12 @@ class Volume(Protocol):
         ...
 
     def put_upload(
-        self, path: Path, read: Reader, length: int | None, *, digests: Digests, condition: Condition, caller: Caller
+        self, path: Path, read: Reader, length: int | None, *, digests: Digests, condition: Condition, caller: Caller,
+        expected: int | None = None,
     ) -> tuple[Entry, bool]:
-        """Store a part of an upload; ``path`` begins with ``model.HIDDEN``, as do all paths of uploads and their parts."""
+        """Store a part of an upload; ``path`` begins with ``model.HIDDEN``, as do all paths of uploads and their parts.
+        ``expected``: bytes that may come, where ``length`` is None because fewer will do. A name with a dot in front is no
+        part."""
         ...
 
     def assemble(

@@ -52,14 +52,24 @@ class Part:
 
 
 def put_part(
-    holder: Holder, path: Path, read: Reader, length: int | None, digests: Digests, condition: Condition, caller: Caller
+    holder: Holder,
+    path: Path,
+    read: Reader,
+    length: int | None,
+    digests: Digests,
+    condition: Condition,
+    caller: Caller,
+    expected: int | None = None,
 ) -> Protocol_[tuple[Entry, bool]]:
-    """Store one part. All parts of an upload are cut alike, so that they fit each other, as far as their sizes allow."""
+    """Store one part. All parts of an upload are cut alike, so that they fit each other, as far as their sizes allow.
+
+    ``expected``: bytes that may come, where ``length`` is None because fewer will do.
+    """
     largest = holder.state().policy.chunk_size
     with holder.replica.store.view() as view:
         parts = _parts(view, path[:-1])
     cut = {part.manifest.chunk_size for part in parts}
-    chunk_size = cut.pop() if len(cut) == 1 else even_chunk_size(length or 0, largest, SMALLEST_JOINED)
+    chunk_size = cut.pop() if len(cut) == 1 else even_chunk_size(length or expected or 0, largest, SMALLEST_JOINED)
     return (
         yield from files.put(
             holder, path, read, length, None, condition, caller, lambda: None, digests, min(chunk_size, largest)
@@ -186,14 +196,14 @@ def keep_expiring(held: Callable[[], Sequence[Holder]], stopped: Callable[[], bo
 
 
 def _parts(view: IndexView, path: Path) -> list[Part]:
-    """The parts of an upload in their order: by the number that a name begins with, then by name."""
+    """The parts of an upload in their order: by the number that a name begins with, then by name. A dot in front: no part."""
     top = tree.resolve(view, path)
     if top is None:
         return []
     found = []
     for entry in view.children(top.inode):
         held = view.manifest(entry.inode)
-        if held is not None:
+        if held is not None and not entry.name.startswith("."):
             found.append(Part(entry, *held))
     if len(found) > MOST_PARTS:
         raise InvalidInput(f"an upload has {MOST_PARTS} parts at most")

@@ -202,9 +202,17 @@ class HeldVolume:
         )
 
     def put_upload(
-        self, path: Path, read: Reader, length: int | None, *, digests: Digests, condition: Condition, caller: Caller
+        self,
+        path: Path,
+        read: Reader,
+        length: int | None,
+        *,
+        digests: Digests,
+        condition: Condition,
+        caller: Caller,
+        expected: int | None = None,
     ) -> tuple[Entry, bool]:
-        return self._runtime.run(uploads.put_part(self._holder, path, read, length, digests, condition, caller))
+        return self._runtime.run(uploads.put_part(self._holder, path, read, length, digests, condition, caller, expected))
 
     def assemble(
         self,

@@ -18,7 +18,7 @@ from davfs.cluster.api import Drive, Volume
 from davfs.cluster.trash_view import in_trash
 from davfs.core.accounts import ADMIN, Accounts
 from davfs.core.errors import DavfsError, Forbidden, InvalidInput, VolumeNotFound
-from davfs.dav import copy_move, errors, get, lock, uploads
+from davfs.dav import copy_move, errors, get, lock, tus, uploads
 from davfs.dav.access import Access
 from davfs.dav.authenticator import Authenticator, Unauthorized
 from davfs.dav.body import RequestBody
@@ -69,6 +69,7 @@ class DavApplication:
             "PUT": put,
             "PATCH": patch,
             "DELETE": delete,
+            "POST": tus.create,
             "MKCOL": mkcol,
             "COPY": copy_move.copy,
             "MOVE": copy_move.move,
@@ -82,6 +83,8 @@ class DavApplication:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes | memoryview]:
         """WSGI (PEP 3333)."""
         response = self._answer(environ)
+        if "HTTP_TUS_RESUMABLE" in environ and not any(name == "Tus-Resumable" for name, _ in response.headers):
+            response.headers.append(("Tus-Resumable", tus.VERSION))
         log.debug("%s %s: %d", environ["REQUEST_METHOD"], environ.get("REQUEST_URI"), response.status)
         start_response(response.status_line, response.headers)
         return response.body

@@ -8,7 +8,7 @@ from davfs.core.errors import DavfsError, Locked, NoSpace, NotHolder, QuotaExcee
 from davfs.dav import xml
 from davfs.dav.request import Headers, Request, Response
 
-ALLOW = "OPTIONS, GET, HEAD, PUT, PATCH, DELETE, MKCOL, COPY, MOVE, PROPFIND, PROPPATCH, REPORT, LOCK, UNLOCK"
+ALLOW = "OPTIONS, GET, HEAD, POST, PUT, PATCH, DELETE, MKCOL, COPY, MOVE, PROPFIND, PROPPATCH, REPORT, LOCK, UNLOCK"
 NOT_HOLDER = "X-Davfs-Not-Holder"
 RETRY_AFTER_S = 2
 

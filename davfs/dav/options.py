@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from davfs.dav import tus
 from davfs.dav.errors import ALLOW
 from davfs.dav.partial import UPDATE_TYPE
 from davfs.dav.request import Request, Response
@@ -17,5 +18,6 @@ def options(request: Request) -> Response:
             ("Allow", ALLOW),
             ("Accept-Ranges", "bytes"),
             ("Accept-Patch", UPDATE_TYPE),
+            *tus.discovery(),
         ],
     )

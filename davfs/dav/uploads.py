@@ -10,12 +10,10 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from blake3 import blake3
-
 from davfs.cluster.api import Volume
 from davfs.core.errors import AlreadyExists, Forbidden, InvalidInput, NotFound, ParentMissing
 from davfs.core.model import DIRECTORY, HIDDEN, UPLOADS, Entry, Path
-from davfs.dav import checksums, conditions
+from davfs.dav import checksums, conditions, tus
 from davfs.dav.errors import Refused
 from davfs.dav.properties import Subject
 from davfs.dav.propfind import multistatus, read_wanted
@@ -29,7 +27,8 @@ WHOLE = ".file"
 
 def serve(request: Request, volume: Volume) -> Response:
     """A request for an upload or a part of one."""
-    handler = _HANDLERS.get((request.method, len(request.target.path) - 1))
+    kind = (request.method, len(request.target.path) - 1)
+    handler = _HANDLERS.get(kind) or tus.HANDLERS.get(kind)
     if handler is None:
         raise Forbidden(f"uploads know MKCOL, PUT of parts, MOVE of {WHOLE} and DELETE, not {request.method}")
     return handler(request, volume)
@@ -40,13 +39,8 @@ def is_upload(path: Path) -> bool:
     return path[:1] == (HIDDEN,)
 
 
-def _account(request: Request) -> Path:
-    """The collection of an account's uploads: its name may be longer than a name, or have a slash."""
-    return (HIDDEN, blake3(request.principal.encode()).hexdigest(16))
-
-
 def _path(request: Request) -> Path:
-    return (*_account(request), *request.target.path[1:])
+    return (*tus.account(request), *request.target.path[1:])
 
 
 def _begin(request: Request, volume: Volume) -> Response:
@@ -56,7 +50,7 @@ def _begin(request: Request, volume: Volume) -> Response:
     try:
         # An id of its own: the answer of this change is not that of the request.
         first = replace(caller, request_id=f"{caller.request_id}-account")
-        volume.mkcol(_account(request), condition=lambda entry: None, caller=first)
+        volume.mkcol(tus.account(request), condition=lambda entry: None, caller=first)
     except AlreadyExists:
         pass
     volume.mkcol(path, condition=conditions.of(request, volume, path), caller=caller)

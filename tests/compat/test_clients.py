@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from compat import cadaver, curl, davfs2, gio, litmus, node_webdav, rclone, rclone_chunked, rclone_mount, webdav4_client
+from compat import cadaver, curl, davfs2, gio, litmus, node_webdav, rclone, rclone_chunked, rclone_mount, tus, webdav4_client
 from compat.report import EXIT_OK, EXIT_TOOL_MISSING
 from tests.support.cluster import DevCluster
 from tests.support.tools import full_size, refuse
@@ -57,11 +57,12 @@ def test_rclone(drive: DevCluster, capsys: pytest.CaptureFixture[str], kind: str
     _run(drive, capsys, rclone.main, words + [word for number in others for word in ("--through", drive.url(number))])
 
 
-def test_rclone_in_chunks(drive: DevCluster, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("client", [rclone_chunked, tus], ids=lambda module: module.__name__)
+def test_uploads_in_parts(drive: DevCluster, capsys: pytest.CaptureFixture[str], client: ModuleType) -> None:
     holder = drive.holder()
     first, *others = sorted(NODES, key=lambda number: number == holder)
     through = [word for number in others for word in ("--through", drive.url(number))]
-    _run(drive, capsys, rclone_chunked.main, [drive.url(first), *through])
+    _run(drive, capsys, client.main, [drive.url(first), *through])
 
 
 @pytest.mark.root

@@ -12,7 +12,7 @@ from tests.support.cluster import DevCluster
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = tuple(
-    f"test_{name}.py" for name in ("files", "collections", "checksums", "sync", "partial", "uploads", "properties")
+    f"test_{name}.py" for name in ("files", "collections", "checksums", "sync", "partial", "uploads", "tus", "properties")
 )
 
 

@@ -237,7 +237,15 @@ class MemoryVolume:
             return node.entry, created
 
     def put_upload(
-        self, path: Path, read: Reader, length: int | None, *, digests: Digests, condition: Condition, caller: Caller
+        self,
+        path: Path,
+        read: Reader,
+        length: int | None,
+        *,
+        digests: Digests,
+        condition: Condition,
+        caller: Caller,
+        expected: int | None = None,
     ) -> tuple[Entry, bool]:
         return self.put(path, read, length, mtime_ns=None, condition=condition, caller=caller, digests=digests)
 
@@ -254,7 +262,7 @@ class MemoryVolume:
         caller: Caller,
     ) -> tuple[Entry, bool]:
         with self._lock:
-            parts = self._collection(source).members
+            parts = {name: node for name, node in self._collection(source).members.items() if name[0] != "."}
             data = [block for name in sorted(parts, key=_number) for block in parts[name].data]
             size = sum(map(len, data))
             if total not in (None, size):

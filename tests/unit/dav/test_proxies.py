@@ -188,6 +188,16 @@ def test_every_href_has_the_prefix(dav: Any) -> None:
     assert (moved.status, moved.headers["location"]) == (301, f"{BASE}/d/")
 
 
+def test_where_an_upload_goes_on_is_where_the_client_sees_it(dav: Any) -> None:
+    began = dav("POST", "/files/demo/", Tus_Resumable="1.0.0", Upload_Length="3", Upload_Metadata="filename dXA=")
+    location = began.headers["location"]
+    assert location.startswith("https://files.example.org/outer/files/remote.php/dav/uploads/demo/tus-")
+    path = location.removeprefix("https://files.example.org/outer")
+    more = {"Tus_Resumable": "1.0.0", "Upload_Offset": "0", "Content_Type": "application/offset+octet-stream"}
+    assert dav("PATCH", path, b"abc", **more).status == 204
+    assert dav("GET", "/files/demo/up").body == b"abc"
+
+
 def test_locks_destinations_and_tags_below_the_prefix(dav: Any) -> None:
     dav("DELETE", "/files/demo/l")
     assert dav("PUT", "/files/demo/l", b"x").status == 201
