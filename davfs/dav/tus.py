@@ -105,11 +105,18 @@ def append(request: Request, volume: Volume) -> Response:
     _same_version(request)
     if _content_type(request) != CONTENT_TYPE:
         raise Refused(415, f"PATCH of an upload takes a body of type {CONTENT_TYPE}")
-    path = _path(request)
-    told, offset = _told(volume, path), _offset(volume, path)
-    if _number(request, "Upload-Offset") != offset:
+    path, begins = _path(request), _number(request, "Upload-Offset")
+    try:
+        told = _told(volume, path)
+    except NotFound:
+        # This very request may have put the file together before a takeover: then its record says so, else it is NotFound.
+        entry, _ = _assemble(request, volume, path, Told(0, path, None), None)
+        return Response.empty(204, [("Upload-Offset", str(entry.size)), *conditions.validators(entry)])
+    offset = _offset(volume, path)
+    # A part that begins there may be this very request's too: put_upload knows.
+    if begins != offset and volume.lookup((*path, _part_name(begins))) is None:
         raise _elsewhere(offset)
-    return Response.empty(204, _advance(request, volume, path, told, offset, with_body=True))
+    return Response.empty(204, _advance(request, volume, path, told, begins, with_body=True))
 
 
 HANDLERS: dict[tuple[str, int], Callable[[Request, Volume], Response]] = {("HEAD", 1): head, ("PATCH", 1): append}
@@ -138,25 +145,28 @@ def _advance(request: Request, volume: Volume, path: Path, told: Told, offset: i
                 if entry is not None:
                     raise _elsewhere(_offset(volume, path))
 
-            part = (*path, f"{offset:0{_PART_DIGITS}}")
             try:
-                offset += _store(request, volume, part, coming.read, length, "part", fresh).size
+                offset += _store(request, volume, (*path, _part_name(offset)), coming.read, length, "part", fresh).size
             except ParentMissing as error:
                 raise NotFound("the upload was given up meanwhile") from error
     headers: Headers = [("Upload-Offset", str(offset))]
     if offset == told.length:
-        entry, _ = volume.assemble(
-            path,
-            told.path,
-            overwrite=True,
-            total=told.length,
-            digests=(),
-            mtime_ns=told.mtime_ns,
-            condition=conditions.of(request, volume, told.path, file_only=True),
-            caller=request.caller(),
-        )
+        entry, _ = _assemble(request, volume, path, told, told.length)
         headers += conditions.validators(entry)
     return headers
+
+
+def _assemble(request: Request, volume: Volume, path: Path, told: Told, total: int | None) -> tuple[Entry, bool]:
+    return volume.assemble(
+        path,
+        told.path,
+        overwrite=True,
+        total=total,
+        digests=(),
+        mtime_ns=told.mtime_ns,
+        condition=conditions.of(request, volume, told.path, file_only=True),
+        caller=request.caller(),
+    )
 
 
 class _Coming:
@@ -205,6 +215,10 @@ def _told(volume: Volume, path: Path) -> Told:
     except ParentMissing as error:
         raise NotFound("there is no such upload") from error
     return Told.load(b"".join(bytes(block) for block in content.read(0, content.entry.size)))
+
+
+def _part_name(begins: int) -> str:
+    return f"{begins:0{_PART_DIGITS}}"
 
 
 def _offset(volume: Volume, path: Path) -> int:

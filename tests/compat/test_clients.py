@@ -7,7 +7,19 @@ from types import ModuleType
 
 import pytest
 
-from compat import cadaver, curl, davfs2, gio, litmus, node_webdav, rclone, rclone_chunked, rclone_mount, tus, webdav4_client
+from compat import (
+    cadaver,
+    curl,
+    davfs2,
+    gio,
+    litmus,
+    node_webdav,
+    rclone,
+    rclone_chunked,
+    rclone_mount,
+    tus,
+    webdav4_client,
+)
 from compat.report import EXIT_OK, EXIT_TOOL_MISSING
 from tests.support.cluster import DevCluster
 from tests.support.tools import full_size, refuse

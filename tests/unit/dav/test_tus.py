@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import base64
 import http.client
+import io
 import random
 import time
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from davfs.dav.application import DavApplication
+from davfs.dav.request import DavSettings
+from tests.scale.local import alone
 from tests.support.dav_client import Answer, DavClient, RawConnection
 
 CONTENT = "application/offset+octet-stream"
@@ -180,3 +186,51 @@ def test_places_where_nothing_can_be_begun(dav: DavClient):
     assert patch(dav, "/remote.php/dav/uploads/demo/never", 0, b"x").status == 404
     upload = where(begin(dav, 3))
     assert patch(dav, upload, 0, b"abc", **{"Content-Type": "text/plain"}).status == 415
+
+
+class One:
+    """A drive with one volume that is really kept, as another node's forwarded requests find it."""
+
+    node = "node-1"
+
+    def __init__(self, held: Any) -> None:
+        self.held = held
+
+    def volumes(self) -> list[Any]:
+        return [self.held.info]
+
+    def route(self, volume: str, **_: Any) -> Any:
+        return self.held
+
+
+def test_a_request_that_is_sent_again_is_answered_as_it_was(tmp_path: Path):
+    """By a node that got no answer: the part is stored, or the whole file is in its place, already."""
+    with alone(tmp_path / "v.sqlite", "ab" * 16, chunk_size=1000) as own:
+        application = DavApplication(One(own.held), DavSettings())  # type: ignore[arg-type]
+
+        def ask(method: str, path: str, request_id: str, body: bytes = b"", **fields: str) -> tuple[int, dict[str, str]]:
+            environ: dict[str, Any] = {
+                "REQUEST_METHOD": method, "REQUEST_URI": path, "wsgi.input": io.BytesIO(body), "CONTENT_TYPE": CONTENT,
+                "CONTENT_LENGTH": str(len(body)), "davfs.forwarded": "node-2", "HTTP_X_DAVFS_REQUEST_ID": request_id,
+                "HTTP_X_DAVFS_CONFIGURED": "1", "HTTP_X_DAVFS_HOST": "x", "HTTP_TUS_RESUMABLE": "1.0.0",
+                **{f"HTTP_{name}": value for name, value in fields.items()},
+            }  # fmt: skip
+            seen: list[Any] = []
+            b"".join(application(environ, lambda status, headers: seen.extend((status, headers))))
+            return int(seen[0][:3]), dict(seen[1])
+
+        made = {"UPLOAD_LENGTH": "2500", "UPLOAD_METADATA": metadata(filename="f")}
+        status, told = ask("POST", f"/{own.held.info.name}/", "one", b"", **made)
+        assert status == 201
+        assert ask("POST", f"/{own.held.info.name}/", "one", b"", **made)[1]["Location"] == told["Location"]
+        upload = urlsplit(told["Location"]).path
+        for _ in range(2):
+            status, told = ask("PATCH", upload, "two", b"a" * 1500, UPLOAD_OFFSET="0")
+            assert (status, told["Upload-Offset"]) == (204, "1500")
+        assert ask("PATCH", upload, "three", b"a" * 1500, UPLOAD_OFFSET="0")[0] == 409
+        answers = [ask("PATCH", upload, "four", b"b" * 1000, UPLOAD_OFFSET="1500") for _ in range(2)]
+        assert answers[0] == answers[1]
+        assert (answers[0][0], answers[0][1]["Upload-Offset"]) == (204, "2500")
+        assert ask("PATCH", upload, "five", b"b", UPLOAD_OFFSET="1500")[0] == 404
+        content = own.held.open(("f",))
+        assert b"".join(map(bytes, content.read(0, 2500))) == b"a" * 1500 + b"b" * 1000
