@@ -64,7 +64,7 @@ class Upload:
 
     def __init__(self, site: Site, credentials: Credentials, policy: VolumePolicy, inode: str) -> None:
         self._site = site
-        self._use = site.in_use.begin(credentials.volume)
+        self._use = site.in_use.upload(credentials.volume)
         self._credentials = credentials
         self._policy = policy
         self._inode = inode

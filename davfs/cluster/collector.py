@@ -50,7 +50,8 @@ SETTLE_S = 10.0
 
 @dataclass(slots=True)
 class Found:
-    """One node: its chunks and their bytes, those of them that nothing names, and those that it has set aside."""
+    """One node: its chunks and their bytes, those of them that nothing names, and those that it has set aside. ``young``:
+    those that were promised too recently to be judged."""
 
     seen: int = 0
     seen_bytes: int = 0
@@ -58,6 +59,7 @@ class Found:
     unused_bytes: int = 0
     removed: int = 0
     removed_bytes: int = 0
+    young: int = 0
 
 
 @dataclass(slots=True)
@@ -65,7 +67,8 @@ class Report:
     """What a run did, or how far it has come. ``began_ns`` is for people; ``skipped``: nodes that did not answer, and why.
 
     ``emptied``: entries that were taken out of the trash; ``dropped``: segments that no manifest named for long enough;
-    ``superseded``: names of segments that no manifest names; ``seq``: of the last record when it began.
+    ``superseded``: names of segments that no manifest names; ``seq``: of the last record when it began; ``in_use``: names that
+    uploads and open files had in use then.
     """
 
     volume: str
@@ -81,10 +84,17 @@ class Report:
     superseded: list[str] = field(default_factory=list)
     emptied: int = 0
     dropped: int = 0
+    in_use: int = 0
 
     @property
     def unused(self) -> int:
         return sum(found.unused for found in self.nodes.values())
+
+    def is_left(self, up: Callable[[str], bool]) -> bool:
+        """Whether another run may find more although nothing changes: chunks that are older by then, or not in use any more,
+        or nodes that answer now."""
+        spared = any(found.young or found.unused > found.removed for found in self.nodes.values())
+        return spared or bool(self.in_use) or any(up(node) for node in self.skipped)
 
     def wire(self) -> dict[str, Any]:
         """As plain values."""
@@ -119,7 +129,9 @@ class Collection:
         try:
             yield from self._begin()
             watch = in_use.watch(self._volume)
-            self._references.add(in_use.names(self._volume))
+            used = in_use.names(self._volume)
+            report.in_use = len(used)
+            self._references.add(used)
             report.step = "settle"
             yield from self._settle()
             yield from self._holder.confirm()
@@ -253,6 +265,7 @@ class Collection:
                 found.seen += page.value["seen"]
                 found.seen_bytes += page.value["bytes"]
                 sizes = {str(digest): int(size) for digest, size in page.value["old"]}
+                found.young += page.value["seen"] - len(sizes)
                 unused = self.unnamed(sizes, watch)
                 found.unused += len(unused)
                 found.unused_bytes += sum(sizes[digest] for digest in unused)

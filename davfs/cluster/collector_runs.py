@@ -63,7 +63,8 @@ class CollectorRuns:
         self._running: dict[str, Report] = {}
         self._done: dict[str, Done] = {}
         self._last: dict[str, Report] = {}
-        self._changed: dict[str, tuple[int, float]] = {}  # the last seq that was seen, and since when
+        # (the last seq, how many uploads had begun) when it was seen last, and since when that is so
+        self._changed: dict[str, tuple[tuple[int, int], float]] = {}
         self._began = site.clock.now()
         self._stopped = False
 
@@ -136,18 +137,21 @@ class CollectorRuns:
         return [name for name, at in since.items() if now - at >= patience]
 
     def due(self, replica: Replica) -> bool:
-        """Whether a run is due: once in an interval, while anything may be new. Without changes there is nothing new once a
-        run has begun that came a grace after the last one, but for what ripens in the trash, and superseded segments."""
-        now, volume, seq = self._site.clock.now(), replica.volume, replica.store.last.seq
-        known, changed_at = self._changed.get(volume, (seq, self._began))
-        if known != seq:
+        """Whether a run is due: once in an interval, while anything may be new. Without changes or uploads (which may fail)
+        there is nothing new once a run has begun that came a grace after the last one and has left nothing, but for what
+        ripens in the trash, and superseded segments."""
+        now, volume = self._site.clock.now(), replica.volume
+        seen = replica.store.last.seq, self._site.in_use.uploads(volume)
+        known, changed_at = self._changed.get(volume, (seen, self._began))
+        if known != seen:
             changed_at = now
-        self._changed[volume] = seq, changed_at
+        self._changed[volume] = seen, changed_at
         done = self._done.get(volume)
         if now - (self._began if done is None else done.began) < self._interval:
             return False
         fresh = done is None or done.began <= changed_at + self._site.timing.grace
-        return fresh or bool(self._superseded.get(volume)) or self._trashed(replica)
+        left = done is not None and done.report.is_left(self._site.up)
+        return fresh or left or bool(self._superseded.get(volume)) or self._trashed(replica)
 
     def _trashed(self, replica: Replica) -> bool:
         state = self._site.state.volumes.get(replica.volume)

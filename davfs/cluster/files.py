@@ -90,15 +90,16 @@ def put(
         before_body()
         hashing = Hashing(name for name, _ in digests) if digests else None
         written = yield from store(holder, share, read, length, hashing, chunk_size)
-        if hashing is not None:
-            hashing.require(digests)
-            digests = hashing.digests()
-
-        ticket = yield from holder.gates.enter([path], holder.site.timing.gate)
         try:
-            return (yield from publish(holder, share, path, written, chunk_size, mtime_ns, digests, caller, check))
+            if hashing is not None:
+                hashing.require(digests)
+                digests = hashing.digests()
+            ticket = yield from holder.gates.enter([path], holder.site.timing.gate)
+            try:
+                return (yield from publish(holder, share, path, written, chunk_size, mtime_ns, digests, caller, check))
+            finally:
+                holder.gates.leave(ticket)
         finally:
-            holder.gates.leave(ticket)
             written.end()
 
 
@@ -201,14 +202,18 @@ def store(
             return Written((ChunkRef(digest, len(data), tuple(nodes)),), (Attachment(digest, data),))
     upload = Upload(holder.site, holder.credentials, policy, seed)
     total = 0
-    while data:
-        holder.check_lease()
-        total += len(data)
-        share.take(len(data))
-        yield from upload.write(data)
-        data = fill(reading, chunk_size) if len(data) == chunk_size else b""
-    _check_length(total, length)
-    return Written((yield from upload.finish()), upload=upload)
+    try:
+        while data:
+            holder.check_lease()
+            total += len(data)
+            share.take(len(data))
+            yield from upload.write(data)
+            data = fill(reading, chunk_size) if len(data) == chunk_size else b""
+        _check_length(total, length)
+        return Written((yield from upload.finish()), upload=upload)
+    except BaseException:
+        upload.end()  # an error's traceback may keep it for long
+        raise
 
 
 def may_travel(write_quorum: int, nodes: Sequence[str], replicas: Sequence[str]) -> bool:

@@ -9,6 +9,7 @@ another holder had in use is protected by the grace of its chunks.
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from threading import Lock
 
@@ -49,12 +50,23 @@ class InUse:
         self._lock = Lock()
         self._uses: weakref.WeakSet[Use] = weakref.WeakSet()
         self._watches: dict[Watch, None] = {}
+        self._uploads: Counter[str] = Counter()
 
     def begin(self, volume: str) -> Use:
         use = Use(volume, self._lock)
         with self._lock:
             self._uses.add(use)
         return use
+
+    def upload(self, volume: str) -> Use:
+        """The same for an upload, which may leave chunks that nothing names."""
+        with self._lock:
+            self._uploads[volume] += 1
+        return self.begin(volume)
+
+    def uploads(self, volume: str) -> int:
+        """How many uploads have begun here."""
+        return self._uploads[volume]
 
     def names(self, volume: str) -> set[str]:
         """All names in use."""

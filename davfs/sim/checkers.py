@@ -5,8 +5,8 @@ May import core, crdt and the simulator's own parts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
 
 from davfs.core import keys, late, values
 from davfs.core.chunking import digest_of, etag_of
@@ -17,6 +17,8 @@ from davfs.sim.clients import TOPS, History
 from davfs.sim.cluster import CHUNK_SIZE
 from davfs.sim.history import judge
 from davfs.sim.model import Path, tree_of
+
+Names: TypeAlias = dict[str, list[tuple[str, values.NameEntry]]]
 
 
 def check_history(history: History) -> Iterator[str]:
@@ -50,7 +52,7 @@ def dump(store: ReplicaStore, kept_from: int = 1) -> dict[str, object]:
     return found
 
 
-def check_replicas(stores: dict[str, ReplicaStore]) -> Iterator[str]:
+def check_replicas(stores: Mapping[str, ReplicaStore]) -> Iterator[str]:
     """Invariant 5: all replicas are the same, and what they hold is a tree."""
     kept_from = 1 + max(store.floor.seq for store in stores.values())
     dumps = {node: dump(store, kept_from) for node, store in stores.items()}
@@ -63,7 +65,7 @@ def check_replicas(stores: dict[str, ReplicaStore]) -> Iterator[str]:
     yield from _check_tree(reference)
 
 
-def check_copies(history: History, stores: dict[str, ReplicaStore]) -> Iterator[str]:
+def check_copies(history: History, stores: Mapping[str, ReplicaStore]) -> Iterator[str]:
     """A conflict copy of a strict volume is of a PUT that was not answered: what was acknowledged is not late (invariant 3)."""
     answered = {_etag(o.op[2]) for o in history.operations if o.op[0] == "put" and o.outcome is not None}
     with next(iter(stores.values())).view() as view:
@@ -80,7 +82,7 @@ def outcomes_of(store: ReplicaStore) -> list[str]:
         return [late.decode(text).outcome for _, _, text in view.settled()]
 
 
-def check_kept(history: History, stores: dict[str, ReplicaStore]) -> Iterator[str]:
+def check_kept(history: History, stores: Mapping[str, ReplicaStore]) -> Iterator[str]:
     """Invariant 5 for available volumes: an acknowledged PUT is there, under whatever name, unless something else was done
     to its place or one above it at the same time or later."""
     shown = set()
@@ -116,9 +118,9 @@ def _etag(content: bytes) -> str:
     return etag_of(CHUNK_SIZE, tuple(ChunkRef(digest_of(piece), len(piece), ()) for piece in pieces))
 
 
-def _names(found: dict[str, object]) -> dict[str, list[tuple[str, values.NameEntry]]]:
+def _names(found: dict[str, object]) -> Names:
     """inode -> (version, name entry) of all name entries of all documents."""
-    names: dict[str, list[tuple[str, values.NameEntry]]] = {}
+    names: Names = {}
     for title, content in found.items():
         if title.startswith("keys of ") and isinstance(content, dict):
             for key, value in content.items():
@@ -130,6 +132,15 @@ def _names(found: dict[str, object]) -> dict[str, list[tuple[str, values.NameEnt
 
 def _check_tree(found: dict[str, object]) -> Iterator[str]:
     names = _names(found)
+    yield from check_names(names)
+    for inode, versions in names.items():
+        entry, indexed = versions[-1][1], found[f"entry {inode}"]
+        if (getattr(indexed, "parent", None), getattr(indexed, "name", None)) != (entry.parent, entry.name):
+            yield f"invariant 5: the index shows {inode} elsewhere than its document"
+
+
+def check_names(names: Names) -> Iterator[str]:
+    """Invariant 5: name entries, inode -> (version, entry) of each, make a tree in which no two are named alike."""
     places: dict[tuple[str, str], str] = {}
     for inode, versions in names.items():
         if len(versions) != 1:
@@ -140,12 +151,9 @@ def _check_tree(found: dict[str, object]) -> Iterator[str]:
             yield f"invariant 5: two entries are named {entry.name!r} in {entry.parent}"
         places[entry.parent, entry.name] = inode
         yield from _check_ancestors(inode, names)
-        indexed = found[f"entry {inode}"]
-        if (getattr(indexed, "parent", None), getattr(indexed, "name", None)) != (entry.parent, entry.name):
-            yield f"invariant 5: the index shows {inode} elsewhere than its document"
 
 
-def _check_ancestors(inode: str, names: dict[str, list[tuple[str, values.NameEntry]]]) -> Iterator[str]:
+def _check_ancestors(inode: str, names: Names) -> Iterator[str]:
     at, steps = inode, 0
     while at not in (ROOT, TRASH):
         if at not in names:
@@ -160,7 +168,7 @@ def _check_ancestors(inode: str, names: dict[str, list[tuple[str, values.NameEnt
             return
 
 
-def caught_up(stores: dict[str, ReplicaStore]) -> bool:
+def caught_up(stores: Mapping[str, ReplicaStore]) -> bool:
     """Whether all replicas have the same log and have applied it all."""
     marks: list[tuple[Position, Position]] = [(store.last, store.committed) for store in stores.values()]
     return all(last == committed == marks[0][0] for last, committed in marks)

@@ -1,4 +1,4 @@
-"""Invariant 6, watched at each moment: no collector run removes a chunk that is referenced.
+"""Invariant 6, watched at each moment: no collector run removes a chunk that is referenced. And what nothing refers to goes.
 
 A copy that was set aside is judged by the newest committed state on any disk: if that names the chunk, W copies must
 be left elsewhere. (An old, forgotten copy on a node that did not acknowledge the new one may go: it is fetched again.)
@@ -33,12 +33,26 @@ class CollectedWatch:
             count += node.chunks.has(self._volume, digest) or (store is not None and store.has_chunk(digest))
         return count
 
+    def orphans(self) -> list[str]:
+        """The copies of chunks that nothing refers to any more, and that are not set aside: "node: digest"."""
+        named = self._named()
+        found = []
+        for node in self._cluster.nodes.values():
+            digests = {digest for volume, digest in node.chunks.list() if volume == self._volume}
+            if (store := node.stores.get(self._volume)) is not None:
+                digests |= {digest for digest, _ in store.chunk_page("", 1 << 30, 1 << 62).old}
+            found += [f"{node.name}: {digest[:8]}" for digest in sorted(digests - named)]
+        return found
+
+    def _named(self) -> set[str]:
+        """The chunks that the newest committed state on any disk names."""
+        stores: list[ReplicaStore] = [n.stores[self._volume] for n in self._cluster.nodes.values() if n.stores]
+        with max(stores, key=lambda store: store.committed).view() as view:
+            return {chunk.digest for chunk in view.chunks()}
+
     def _on_removed(self, node: str, digest: str) -> None:
         self.removed += 1
-        stores: list[ReplicaStore] = [n.stores[self._volume] for n in self._cluster.nodes.values() if n.stores]
-        newest = max(stores, key=lambda store: store.committed)
-        with newest.view() as view:
-            named = any(chunk.digest == digest for chunk in view.chunks())
+        named = digest in self._named()
         self._cluster.loop.note(f"{node} set {digest[:8]} aside")
         if named and self.copies(digest) < self._quorum:
             self._cluster.loop.fail(f"invariant 6: chunk {digest[:8]} is referenced and was collected on {node}")

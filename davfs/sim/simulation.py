@@ -9,6 +9,7 @@ from davfs.core import late
 from davfs.core.effects import Protocol_, Sleep
 from davfs.core.model import STRICT
 from davfs.core.ports import ReplicaStore
+from davfs.sim import garbage
 from davfs.sim.checkers import caught_up, check_copies, check_history, check_kept, check_replicas, outcomes_of
 from davfs.sim.clients import TOPS, Client, History, _no_raft
 from davfs.sim.cluster import TIMING, VOLUME_ID, SimCluster
@@ -57,6 +58,10 @@ class Simulation:
 
     def run(self) -> Verdict:
         """Run it all."""
+        with garbage.scheduled(self.loop):
+            return self._run()
+
+    def _run(self) -> Verdict:
         loop = self.loop
         loop.run_until(lambda: all(self.cluster.registered(name) for name in self.cluster.names), 10.0)
         first = Client(self.cluster, self.history, "first")
@@ -108,6 +113,8 @@ class Simulation:
             loop.fail("invariant 5: the replicas do not become the same after all faults ended")
         elif not loop.run_until(self._nothing_is_late, HEAL_LIMIT_S):
             loop.fail("late records are not settled after all faults ended")
+        elif not self._nothing_is_orphaned():
+            loop.fail(f"chunks that nothing refers to are not collected: {self.cluster.collected.orphans()[:4]}")
 
     def _until_served(self, reader: Client) -> Protocol_[None]:
         while (yield from reader.request(("list", (TOPS[0],)))).outcome is None:
@@ -137,6 +144,13 @@ class Simulation:
         table = self.cluster.volume.replica_set
         keeping = {name for name, node in self.cluster.nodes.items() if node.stores}
         return table.change is None and keeping == set(table.nodes)
+
+    def _nothing_is_orphaned(self) -> bool:
+        """Whether the collectors take in time what nothing refers to (looked at now and then: it reads all indexes)."""
+        ends = self.loop.now + HEAL_LIMIT_S
+        while self.cluster.collected.orphans() and self.loop.now < ends:
+            self.loop.run_until(lambda: False, 1.0)
+        return not self.cluster.collected.orphans()
 
     def _nothing_is_late(self) -> bool:
         stores = self._stores()

@@ -108,6 +108,9 @@ ROWS = (
     Row(M.majority_votes_on_content, S.rotten_copies),
     Row(M.two_step_change_of_replicas, S.written_while_replicas_change),
     Row(M.newcomer_not_awaited, S.newcomer_lacks_a_record),
+    Row(M.records_never_forgotten, S.a_long_day, 1, random=False),
+    Row(M.uses_never_end, S.a_long_day, 1, random=False),
+    Row(M.documents_never_dropped, S.a_long_day, 1, random=False),
 )
 """Those that ``test_mutants.py`` runs; the others have tests beside what they break."""
 

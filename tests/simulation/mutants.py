@@ -5,19 +5,23 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
 from davfs.cluster import assign, chunk_read, files
 from davfs.cluster.followers import Followers
 from davfs.cluster.holder import Holder
+from davfs.cluster.in_use import InUse
 from davfs.cluster.log import HolderLog
 from davfs.cluster.replica import Replica
+from davfs.cluster.workspace import Workspace
 from davfs.core import keys
 from davfs.core.effects import Call, Gather, Reply, Sleep, Spawn, Wait
 from davfs.core.errors import ChunkLost, ChunkMissing, NotSealed
 from davfs.core.ports import AppliedRecord
 from davfs.core.replica_set import ReplicaSet
+from davfs.sim import cluster as sim_cluster
 from davfs.sim.cluster import WatchedStore
 from davfs.sim.memory_chunks import MemoryChunkStore
 from davfs.storage.index_view import SqliteIndexView
@@ -182,3 +186,26 @@ def majority_votes_on_content(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(MemoryChunkStore, "get", get)
     patch.setattr(chunk_read, "read_chunk", read_chunk)
     patch.setattr(files, "read_chunk", read_chunk)
+
+
+def records_never_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """The holder keeps every record in memory that it ever sent."""
+    patch.setattr(HolderLog, "_forget", lambda self, seq: None)
+
+
+def uses_never_end(patch: pytest.MonkeyPatch) -> None:
+    """What uploads and open files used is remembered for ever."""
+    original = InUse.__init__
+
+    def init(self):
+        original(self)
+        self._uses = set()
+
+    patch.setattr(InUse, "__init__", init)
+
+
+def documents_never_dropped(patch: pytest.MonkeyPatch) -> None:
+    """The holder keeps every document in memory that it ever changed."""
+    patch.setattr(keys, "BUCKET_BITS", 0)
+    patch.setattr(sim_cluster, "BOUNDS", replace(sim_cluster.BOUNDS, documents=4))
+    patch.setattr(Workspace, "_evict", lambda self: None)

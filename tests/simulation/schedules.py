@@ -6,10 +6,11 @@ Each takes a seed, which chooses delays, and gives what the checkers found (noth
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from davfs.sim.cluster import CHUNK_SIZE, VOLUME_ID
+from davfs.sim.footprint import check_growth, footprint
 from davfs.sim.history import Operation, judge
 from davfs.sim.memory_chunks import MemoryChunkStore
 from tests.simulation.stage import Stage
@@ -263,6 +264,28 @@ def newcomer_lacks_a_record(seed: int) -> list[str]:
     cluster.raft.leader = "node-3"
     stage.ask("node-3", ("get", A))
     return stage.failures()
+
+
+def a_long_day(seed: int) -> list[str]:
+    """Much is done through all nodes, which are then quiet; much more, and quiet again: what do they keep in memory?"""
+    stage = Stage(seed)
+    _work(stage, range(24))
+    stage.wait(5.0)
+    before = {name: footprint(node) for name, node in stage.cluster.nodes.items()}
+    _work(stage, range(24, 108))
+    stage.wait(5.0)
+    grown = [check_growth(before[name], footprint(node), node) for name, node in stage.cluster.nodes.items()]
+    return stage.failures() + [failure for failures in grown for failure in failures]
+
+
+def _work(stage: Stage, numbers: Iterable[int]) -> None:
+    for number in numbers:
+        node, file, directory = stage.cluster.names[number % 3], (f"f{number % 5}",), (f"d{number // 6}",)
+        ops: tuple[tuple[Any, ...], ...] = (
+            ("put", file, b"x" * 60 + b"%d" % number), ("get", file), ("mkcol", directory), ("copy", file, ("c",), True),
+            ("proppatch", file, "p", str(number)), ("delete", directory),
+        )  # fmt: skip
+        stage.ask(node, ops[number % 6])
 
 
 Schedule = Callable[[int], list[str]]

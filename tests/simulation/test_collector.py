@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from davfs.cluster import collector, collector_runs, copying, pace, trash
+from davfs.cluster import collector, collector_runs, copying, files, pace, trash
+from davfs.cluster.api import Caller
 from davfs.cluster.chunk_write import Upload
 from davfs.cluster.collecting import Collecting
 from davfs.cluster.collector import Report
@@ -19,7 +20,7 @@ from davfs.cluster.in_use import InUse
 from davfs.core import keys, values
 from davfs.core.chunking import digest_of
 from davfs.core.effects import Protocol_
-from davfs.core.errors import DavfsError
+from davfs.core.errors import DavfsError, IncompleteBody
 from davfs.core.model import TRASH, ChunkRef, Epoch, Manifest, Position
 from davfs.core.record import OPERATION, DocumentChange, Record, encode
 from davfs.sim import cluster as sim_cluster
@@ -210,6 +211,32 @@ def test_too_few_replicas_collect_nothing(stage: Collected) -> None:
     assert stage.loop.run_until(lambda: bool(ended), 60)
     assert isinstance(ended[0], DavfsError)
     assert stage.cluster.collected.removed == 0
+
+
+def _upload_that_breaks_off(stage: Stage) -> None:
+    """A client announces 200 bytes and goes away after 100."""
+    (holder,) = stage.cluster.nodes["node-1"].holdings.holders()
+    process, blocks, ended = stage.cluster.nodes["node-1"].process, iter([bytes(100), b""]), []
+    assert process is not None
+    work = files.put(holder, ("b",), lambda size: next(blocks), 200, 1, lambda entry: None, Caller("c"), lambda: None)
+    process.run(work, lambda value, error: ended.append(error), ("put",))
+    assert stage.loop.run_until(lambda: bool(ended), 10)
+    assert isinstance(ended[0], IncompleteBody)
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_what_a_failed_upload_has_left_goes_although_nothing_changes_any_more(held: bool) -> None:
+    stage = Stage()
+    assert stage.ask("node-1", ("put", ("a",), BODY)).outcome == ("ok", True)
+    for _ in range(12):  # runs have come to their end, and a holder that is idle would have freed the volume
+        stage.wait(1.0)
+        assert stage.ask("node-1", ("get", ("a",))).outcome == ("ok", BODY)
+    _upload_that_breaks_off(stage)
+    assert stage.cluster.collected.orphans()
+    for _ in range(24):
+        stage.wait(1.0)
+        assert not held or stage.ask("node-1", ("get", ("a",))).outcome == ("ok", BODY)
+    assert stage.cluster.collected.orphans() == []
 
 
 # --- races, each also with its safeguards taken out -------------------------------------------------------------------

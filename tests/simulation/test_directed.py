@@ -18,6 +18,10 @@ def test_a_late_record_of_a_sealed_off_holder_is_lost_or_adopted_but_never_ackno
     assert [schedules.late_record(seed) for seed in range(20)] == [[]] * 20
 
 
+def test_nothing_is_kept_in_memory_of_what_was_done() -> None:
+    assert schedules.a_long_day(0) == []
+
+
 def test_a_put_that_is_sent_again_is_answered_as_before_though_its_file_is_gone() -> None:
     stage = Stage()
     put = {"op": ["put", ["a"], b"one"], "id": "once", "forwarded": False}
