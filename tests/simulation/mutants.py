@@ -15,6 +15,7 @@ from davfs.cluster.holder import Holder
 from davfs.cluster.in_use import InUse
 from davfs.cluster.log import HolderLog
 from davfs.cluster.replica import Replica
+from davfs.cluster.tail import Tail
 from davfs.cluster.workspace import Workspace
 from davfs.core import keys
 from davfs.core.effects import Call, Gather, Reply, Sleep, Spawn, Wait
@@ -190,7 +191,7 @@ def majority_votes_on_content(patch: pytest.MonkeyPatch) -> None:
 
 def records_never_forgotten(patch: pytest.MonkeyPatch) -> None:
     """The holder keeps every record in memory that it ever sent."""
-    patch.setattr(HolderLog, "_forget", lambda self, seq: None)
+    patch.setattr(Tail, "forget", lambda self, reached, slowest: None)
 
 
 def uses_never_end(patch: pytest.MonkeyPatch) -> None:
