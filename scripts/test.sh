@@ -10,7 +10,7 @@ $bin/lint-imports
 pytest() { $bin/python -m pytest -q --durations=15 "$@"; }
 [ $# -eq 0 ] || { pytest "$@"; exit; }
 together="house unit golden property conformance simulation growth"
-alone="fuzz integration compat"
+alone="fuzz crash integration compat"
 result=0
 pytest -n 2 $(printf ' tests/%s' $together) || result=1
 pytest $(printf ' tests/%s' $alone) || result=1
