@@ -89,7 +89,18 @@ def _seal_and_adopt(
     committed = max(position(status["firm"]).seq for status in statuses.values())
     if replica.store.last != wanted:
         yield from _adopt(site, replica, credentials, best, statuses[best], committed)
-    return wanted, committed
+    return _without_bad(replica, wanted, committed), committed
+
+
+def _without_bad(replica: Replica, wanted: Position, committed: int) -> Position:
+    """The end of what can be applied: a record that no replica can apply was never acknowledged, and would stop the volume for
+    good. What is known to be committed has been applied by somebody, and is never cut."""
+    bad = replica.trial() if replica.store.committed.seq < wanted.seq else None
+    if bad is None or bad <= committed:
+        return wanted
+    log.error("volume %s: record %d cannot be applied by anybody; it and what follows are cut", replica.volume, bad)
+    replica.cut(bad)
+    return replica.store.last
 
 
 def _seal(site: Site, volume_id: str, credentials: Credentials) -> Protocol_[dict[str, Any]]:

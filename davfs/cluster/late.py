@@ -107,6 +107,10 @@ class LateRecords:
         while records:
             with self._holder.replica.store.view() as view:
                 records = [one for one in records if not view.is_settled(one.at)]
+            malformed = [one for one in records if not late.is_sound(one.record)]
+            for one in malformed:
+                yield from self._drop(one)
+            records = [one for one in records if one not in malformed]
             count = self._together(records) if available else 1
             if records:
                 yield from (self._merge(records[:count]) if available else self._settle_strict(records[0]))
@@ -222,6 +226,13 @@ class LateRecords:
                 return False
         self._waiting.pop(one.at, None)
         return True
+
+    def _drop(self, one: Late) -> Protocol_[None]:
+        """Settle a record whose words no record can say: nobody can have applied or acknowledged it."""
+        record = one.record
+        log.warning("volume %s: late record %s is malformed and dropped", self._holder.credentials.volume, one.at)
+        outcome = Outcome(late.DROPPED, "a malformed record", record.who, record.at_ns)
+        yield from self._commit([one], lambda view, edits: _note(edits, one, outcome))
 
     # --- both -------------------------------------------------------------------------------------------------------
 

@@ -203,6 +203,11 @@ class Replica:
                 if taken_back:
                     self._documents.clear()
 
+    def cut(self, first: int) -> None:
+        """Make the records from ``first`` on late ones: whoever follows begins before them."""
+        with self._log_lock:
+            self._cut([], first, ())
+
     def _has(self, at: Position) -> bool:
         return at.seq <= self.store.last.seq and self.store.position_at(at.seq) == at
 
@@ -254,6 +259,57 @@ class Replica:
                     self._documents.popitem(last=False)
                 self._site.in_use.applied(self.volume, applied)
                 self._applied(self.volume, applied)
+
+    def refuse_bad(self, epoch: Epoch, digest: str, previous: Position, records: Sequence[bytes]) -> None:
+        """Refuse records that continue the log and that no replica could apply, before they are durable: nodes trust each other
+        to have applied what they send, a program's records are tried."""
+        self.check_sealed(epoch, digest)
+        have = self.store.last
+        fresh = [data for data in records if decode(data, self.volume).position.seq > have.seq]
+        if fresh and self.store.position_at(previous.seq) == previous and (bad := self.trial(fresh)) is not None:
+            raise CorruptData(f"record {bad} of a program cannot be applied: nothing of this request was taken")
+
+    def trial(self, fresh: Sequence[bytes] = ()) -> int | None:
+        """The first of the records that are logged and not applied, and of ``fresh`` ones behind them, that no replica could
+        apply; None if all of them can be. Nothing changes. A document that is damaged here is an error of its own."""
+        with self._apply_lock:
+            first = self.store.committed.seq + 1
+            records = [] if first > self.store.last.seq else self._tail(first)
+            records += [decode(data, self.volume) for data in fresh]
+            applied: list[AppliedRecord] = []
+            try:
+                for record in records:
+                    if record.kind != COMPACT:
+                        for change in record.changes:
+                            self._document(change.document)  # if this fails it is not the record's fault
+                    try:
+                        applied.append(self._apply(record))
+                    except (CorruptData, ValueError, KeyError):
+                        return record.position.seq
+                return self._rehearsed(applied)
+            finally:
+                self._documents.clear()  # they are ahead of what is stored
+
+    def _tail(self, first: int) -> list[Record]:
+        records: list[Record] = []
+        while first <= self.store.last.seq:
+            batch = [decode(data, self.volume) for data in self.store.read_log(first, MIB)]
+            records += batch
+            first += len(batch)
+        return records
+
+    def _rehearsed(self, applied: Sequence[AppliedRecord]) -> int | None:
+        """The first that cannot be entered into the index, found by halving."""
+        good, bad = 0, len(applied) + 1  # so many can be entered, so many cannot
+        count = len(applied)
+        while bad - good > 1:
+            try:
+                self.store.rehearse(applied[:count])
+                good = count
+            except CorruptData:
+                bad = count
+            count = (good + bad) // 2
+        return None if good == len(applied) else applied[good].record.position.seq
 
     def _read(self, first: int, last: int) -> list[Record]:
         held = []

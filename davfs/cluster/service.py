@@ -80,6 +80,8 @@ class Service:
         if any(digest_of(data) != name for name, data in named):
             raise CorruptData(f"{peer} sent a chunk of another digest")
         trim, firm = int(args.get("trim", 0)), args.get("firm")
+        if grants.is_program(peer):
+            replica.refuse_bad(epoch, digest, position(args["previous"]), records)
         status = replica.append(epoch, digest, position(args["previous"]), records, args["committed"], named, trim, firm)
         return Reply(status.wire())
 

@@ -70,6 +70,25 @@ def is_plain(record: Record) -> bool:
     return not any(change.unvalued for change in record.changes)
 
 
+def is_sound(record: Record) -> bool:
+    """Whether all that it says could be said by a record of now: else nobody can have applied it."""
+    decoders: dict[str, Callable[[str], object]] = {
+        keys.NAME: values.decode_name, keys.MANIFEST: values.decode_manifest, keys.SEGMENT: values.decode_segment,
+    }  # fmt: skip
+    words = words_of(record)
+    try:
+        for key, value in [*words.puts, *((key, None) for key in words.deletes)]:
+            parsed = keys.parse(key)
+            if parsed.kind == keys.SEGMENT and not 0 <= int(parsed.part) < 1 << 63:
+                return False
+            keys.document_of(parsed.inode, parsed.kind, parsed.part)
+            if value is not None and parsed.kind in decoders:
+                decoders[parsed.kind](value)
+    except ValueError:
+        return False
+    return True
+
+
 def whole_put(record: Record) -> WholePut | None:
     """The one file that a record wrote whole, if that is all it did."""
     words = words_of(record)

@@ -425,6 +425,10 @@ class ReplicaStore(SnapshotStore, LateStore, Protocol):
         """
         ...
 
+    def rehearse(self, applied: Sequence[AppliedRecord]) -> None:
+        """Whether ``commit`` could enter these records: CorruptData if not. Nothing changes."""
+        ...
+
     def view(self) -> AbstractContextManager[IndexView]: ...
 
     def audit(self) -> AbstractContextManager[Audit]:

@@ -15,6 +15,7 @@ from davfs.core.digests import HEX_LENGTH, Digests
 from davfs.core.model import DIRECTORY, FILE, MAX_NAME, ChunkRef, Manifest
 
 _HEX = frozenset("0123456789abcdef")
+_LARGEST = (1 << 63) - 1  # what an index keeps as a whole number; a value beyond it could be entered by no replica
 _DIGEST_LENGTH = 64  # hex digits of a 32-byte BLAKE3 digest
 _OPTIONAL = {  # of a name entry
     "t": "mtime_ns", "r": "raw", "q": "claim", "d": "deleted", "w": "was", "o": "origin", "f": "trashed",
@@ -192,8 +193,10 @@ def _check_name(parent: object, name: object, kind: object, created_ns: object, 
         raise ValueError(f"a name is longer than {MAX_NAME} bytes: {name[:80]!r}...")
     if kind not in (DIRECTORY, FILE):
         raise ValueError(f"a kind must be {DIRECTORY!r} or {FILE!r}: {kind!r}")
-    if type(created_ns) is not int or type(mtime_ns) not in (int, type(None)):
+    if type(created_ns) is not int or not (mtime_ns is None or type(mtime_ns) is int):
         raise ValueError(f"a time must be a whole number of nanoseconds: {created_ns!r}, {mtime_ns!r}")
+    if any(abs(time) > _LARGEST for time in (created_ns, mtime_ns or 0)):
+        raise ValueError(f"a time must be of the years 1678 to 2262: {created_ns!r}, {mtime_ns!r} ns since 1970")
 
 
 def _check_manifest(m: Manifest) -> None:
@@ -201,6 +204,8 @@ def _check_manifest(m: Manifest) -> None:
         raise ValueError("sizes, times and counts of a manifest must be whole numbers")
     if type(m.etag) is not str or not m.etag:
         raise ValueError("a manifest must have an etag")
+    if any(abs(number) > _LARGEST for number in (m.size, m.mtime_ns, m.chunk_size, m.segments)):
+        raise ValueError("sizes, times and counts of a manifest must fit 64 bits")
     if m.size < 0 or m.chunk_size <= 0 or m.segments < 0:
         raise ValueError(
             f"impossible numbers in a manifest: size {m.size}, chunks of {m.chunk_size}, {m.segments} segments"

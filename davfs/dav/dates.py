@@ -14,6 +14,7 @@ SECOND = 1_000_000_000
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _LATEST = 253_402_300_799  # 9999-12-31: the last second that the formats can write
+_LATEST_KEPT = ((1 << 63) - 1) // SECOND  # 2262-04-11: the last one whose nanoseconds fit what files keep
 
 
 def http_date(ns: int) -> str:
@@ -56,8 +57,8 @@ def parse_seconds(text: str) -> int:
     """Nanoseconds from seconds since 1970 with or without a fraction, as in X-OC-Mtime; :class:`InvalidInput`."""
     try:
         seconds = Decimal(text.strip())
-        if not 0 <= seconds <= _LATEST:
-            raise InvalidInput("the time is not between 1970 and 9999")
+        if not 0 <= seconds <= _LATEST_KEPT:
+            raise InvalidInput("the time is not between 1970 and 2262")
     except InvalidOperation:
         raise InvalidInput("the time is no number of seconds") from None
     return int(seconds * SECOND)
@@ -74,4 +75,4 @@ def parse_any(text: str) -> int:
             seconds = calendar.timegm(time.strptime(text.strip()[:19], "%Y-%m-%dT%H:%M:%S"))
         except ValueError:
             raise InvalidInput(f"{text[:40]!r} is no date") from None
-    return min(max(seconds, 0), _LATEST) * SECOND
+    return min(max(seconds, 0), _LATEST_KEPT) * SECOND

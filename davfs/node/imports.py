@@ -108,6 +108,8 @@ def _item(entry: Mapping[str, Any], chunk_size: int) -> Item:
     times = entry["mtime_ns"], entry.get("created_ns")
     if type(times[0]) is not int or not (times[1] is None or type(times[1]) is int):
         raise ValueError("times are whole nanoseconds")
+    if any(abs(time or 0) >= 1 << 63 for time in times):
+        raise ValueError("times are of the years 1678 to 2262")
     given = entry.get("properties", {})
     if given is None and kind != DIRECTORY:
         raise ValueError("a file has properties, if only none")

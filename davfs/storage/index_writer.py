@@ -10,12 +10,14 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
+import msgpack
+
 from davfs.core import keys, values
 from davfs.core.canonical import canonical
 from davfs.core.errors import CorruptData
 from davfs.core.keys import Key
 from davfs.core.model import DIRECTORY, ROOT, TRASH
-from davfs.core.ports import IndexUpdate
+from davfs.core.ports import AppliedRecord, IndexUpdate
 from davfs.storage import merge_tables
 from davfs.storage.change_marks import ChangeMarks
 
@@ -58,7 +60,7 @@ class IndexWriter:
         for key, value in parsed:
             try:
                 self._enter(key, value, at_ns)
-            except ValueError as error:
+            except (ValueError, OverflowError) as error:
                 raise CorruptData(f"the entry {key} is malformed: {error}") from error
         if self._given_times:
             self._db.executemany("UPDATE entry SET mtime_ns = ? WHERE inode = ?", self._given_times)
@@ -187,3 +189,25 @@ class IndexWriter:
         # Read to the end: a statement with RETURNING changes nothing for good before that.
         rows: list[tuple[Any, ...]] = self._db.execute(statement, values_).fetchall()
         return rows[0] if rows else None
+
+
+def enter_record(db: sqlite3.Connection, index: IndexWriter, one: AppliedRecord) -> None:
+    """Enter a record into documents, index and replies; :class:`CorruptData` if it is none that could be entered anywhere."""
+    record, documents, updates = one
+    seq = record.position.seq
+    try:
+        for document, change, snapshot in documents:
+            if snapshot is None:
+                db.execute("INSERT INTO document_change VALUES (?, ?, ?)", (document, seq, change))
+            elif not snapshot:
+                db.execute("DELETE FROM document WHERE id = ?", (document,))
+                db.execute("DELETE FROM document_change WHERE id = ?", (document,))
+            else:
+                db.execute("INSERT OR REPLACE INTO document VALUES (?, ?)", (document, snapshot))
+                db.execute("DELETE FROM document_change WHERE id = ?", (document,))
+        index.enter(updates, record.at_ns, seq)
+        if record.request_id:
+            reply = msgpack.packb(record.reply, use_bin_type=True)
+            db.execute("INSERT OR IGNORE INTO reply VALUES (?, ?, ?)", (seq, record.request_id, reply))
+    except (ValueError, TypeError, OverflowError, sqlite3.IntegrityError) as error:
+        raise CorruptData(f"record {record.position} cannot be entered: {error}") from error

@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-import msgpack
-
 from davfs.core.chunk_port import ChunkPage
 from davfs.core.errors import CorruptData
 from davfs.core.model import ORIGIN, Epoch, Position
@@ -24,7 +22,7 @@ from davfs.storage import merge_tables, record_log, small_chunks, undo
 from davfs.storage.audit import SqliteAudit
 from davfs.storage.database import Database
 from davfs.storage.index_view import SqliteIndexView
-from davfs.storage.index_writer import IndexWriter
+from davfs.storage.index_writer import IndexWriter, enter_record
 from davfs.storage.schema import open_writer, translate
 from davfs.storage.snapshots import SnapshotFiles, SnapshotMemory, carry_chunks, carry_over
 
@@ -300,26 +298,14 @@ class ReplicaDb(Database):
                 undo.end(db)
             else:
                 undo.begin(db, undoable)
-            index = IndexWriter(db, self._files, self._bytes, self._root_mtime_ns, self._root_changed)
+            index = self._index_writer(db)
             committed = self._committed
-            for record, documents, updates in applied:
-                at = record.position
+            for one in applied:
+                at = one.record.position
                 row = db.execute("SELECT incarnation, counter FROM log WHERE seq = ?", (at.seq,)).fetchone()
                 if at.seq != committed.seq + 1 or row != tuple(at.epoch):
                     raise ValueError(f"record {at} is not the one that follows {committed} in the log")
-                for document, change, snapshot in documents:
-                    if snapshot is None:
-                        db.execute("INSERT INTO document_change VALUES (?, ?, ?)", (document, at.seq, change))
-                    elif not snapshot:
-                        db.execute("DELETE FROM document WHERE id = ?", (document,))
-                        db.execute("DELETE FROM document_change WHERE id = ?", (document,))
-                    else:
-                        db.execute("INSERT OR REPLACE INTO document VALUES (?, ?)", (document, snapshot))
-                        db.execute("DELETE FROM document_change WHERE id = ?", (document,))
-                index.enter(updates, record.at_ns, at.seq)
-                if record.request_id:
-                    reply = msgpack.packb(record.reply, use_bin_type=True)
-                    db.execute("INSERT OR IGNORE INTO reply VALUES (?, ?, ?)", (at.seq, record.request_id, reply))
+                enter_record(db, index, one)
                 if at.seq % _PRUNE_EVERY == 0:
                     db.execute("DELETE FROM reply WHERE seq <= ?", (at.seq - REPLIES_KEPT,))
                 committed = at
@@ -335,6 +321,16 @@ class ReplicaDb(Database):
             self._root_changed = index.marks.root
             if self._undoable is None:
                 self._undoable = undoable
+
+    def rehearse(self, applied: Sequence[AppliedRecord]) -> None:
+        """Whether :meth:`commit` could enter these records: :class:`CorruptData` if not. Nothing changes."""
+        with self._writing(durable=False) as db:
+            index = self._index_writer(db)
+            for one in applied:
+                enter_record(db, index, one)
+
+    def _index_writer(self, db: sqlite3.Connection) -> IndexWriter:
+        return IndexWriter(db, self._files, self._bytes, self._root_mtime_ns, self._root_changed)
 
     def document_sizes(self, after: str, limit: int) -> list[tuple[str, int]]:
         """(id, bytes at rest) of up to ``limit`` documents whose id follows ``after``, by id."""

@@ -5,6 +5,9 @@ from typing import Any
 
 import pytest
 
+from davfs.core import values
+from davfs.sim.checkers import outcomes_of
+from davfs.sim.cluster import VOLUME_ID
 from tests.simulation import schedules
 from tests.simulation.stage import Stage, call
 
@@ -54,3 +57,23 @@ def test_a_commit_does_not_wait_for_a_silent_replica_while_a_majority_has_the_re
     began = stage.loop.now
     assert stage.ask("node-1", ("put", ("a",), b"2")).outcome == ("ok", False)
     assert stage.loop.now - began < 0.5, "a call's time-out is 1 s"
+
+
+def test_a_record_that_no_replica_can_apply_does_not_stop_its_volume(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A holder with a bug makes one durable everywhere: it gives up, the next cuts it, serves, and says what became of it."""
+    stage = Stage()
+    assert stage.ask("node-1", ("put", ("a",), b"0")).outcome == ("ok", True)
+    dump = values._dump
+    with monkeypatch.context() as bug:
+        bug.setattr(values, "_LARGEST", 1 << 200)
+        bug.setattr(values, "_dump", lambda value: dump({**value, "c": 1 << 80} if value.get("n") == "bad" else value))
+        assert stage.ask("node-1", ("put", ("bad",), b"1")).outcome is None, "it is unknown"
+        stage.wait(3.0)
+    for node in stage.cluster.names:
+        assert stage.ask(node, ("put", ("b",), node.encode())).outcome in (("ok", True), ("ok", False)), node
+        assert stage.ask(node, ("get", ("a",))).outcome == ("ok", b"0")
+        assert stage.ask(node, ("get", ("bad",))).outcome == ("error", "not-found")
+    stage.wait(10.0)
+    stores = [stage.cluster.nodes[node].stores[VOLUME_ID] for node in stage.cluster.names]
+    assert [store.late for store in stores] == [0, 0, 0]
+    assert [outcome.split()[0] for outcome in outcomes_of(stores[0])] == ["dropped"]

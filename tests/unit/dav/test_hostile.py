@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from davfs.core.errors import DavfsError, InvalidInput
-from davfs.dav import checksums, conditions, lock, propfind, proppatch, raw_xml, report, uploads, xml
+from davfs.dav import checksums, conditions, dates, lock, propfind, proppatch, raw_xml, report, uploads, xml
 from davfs.dav.authenticator import Authenticator, Unauthorized
 from davfs.dav.if_header import parse_if
 from tests.fuzz.bodies import LOCKINFO, PROPFIND, PROPPATCH, SYNC
@@ -123,6 +123,20 @@ def test_more_properties_than_a_client_can_want():
 def test_an_address_that_is_none(raw: RawConnection, target: str):
     raw.send(f"GET {target} HTTP/1.1", "Host: x")
     assert raw.answer().status == 400
+
+
+@pytest.mark.parametrize("text", ["99999999999", "9223372037", "9" * 5000, "nan", "-1", "0e999999999"])
+def test_times_that_no_index_keeps(dav: DavClient, text: str):
+    """A PUT with the first of them once stopped a volume on all its nodes, for good."""
+    answer = dav("PUT", "/late", b"x", X_OC_Mtime=text)
+    assert answer.status == (201 if text.startswith("0e") else 400)
+    body = PROPPATCH.replace(b"Sun, 06 Nov 1994 08:49:37 GMT", text.encode())
+    if answer.status == 400:
+        assert dav("PUT", "/late", b"x").status == 201
+    assert dav("PROPPATCH", "/late", body).status == 207
+    for date in ("Fri, 31 Dec 9999 23:59:59 GMT", "2400-01-01T00:00:00Z", "99999999999"):
+        with contextlib.suppress(InvalidInput):
+            assert 0 <= dates.parse_any(date) < 1 << 63
 
 
 def test_numbers_beyond_all_measure_over_http(dav: DavClient):
