@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import astuple, replace
 from typing import Any, TypeAlias
 
-from davfs.cluster import tree
+from davfs.cluster import trash_view, tree
 from davfs.cluster.api import Caller, Condition
 from davfs.cluster.holder import Holder
 from davfs.cluster.space import RESERVE_BYTES
@@ -113,14 +113,14 @@ def delete(holder: Holder, path: Path, condition: Condition, caller: Caller) -> 
 def move(
     holder: Holder, source: Path, target: Path, overwrite: bool, condition: Condition, caller: Caller, mtime_ns: int | None
 ) -> Protocol_[bool]:
-    """Move a resource (RFC 4918, 9.9); True when nothing was at the target."""
+    """Move a resource (RFC 4918, 9.9), out of the trash too; True when nothing was at the target."""
     respelled = place(source) == place(target) and source != target
     if not respelled:
         require_apart(source, target)
 
     def prepare(view: IndexView) -> Build:
-        condition(tree.resolve(view, source))
-        entry = tree.require(view, source)
+        condition(trash_view.find(view, source))
+        entry = trash_view.require_source(view, source, moved=True)
         there = tree.resolve(view, target)
         if respelled and there is not None and there.inode == entry.inode:
             replaced = None  # the resource itself, asked for in another form: it takes the name as it is given now
@@ -134,7 +134,10 @@ def move(
         def build(edits: Edits) -> bool:
             if replaced is not None:
                 edits.trash(replaced, gone, target)
-            edits.rename(entry, parent.inode, target[-1], mtime_ns if entry.is_directory else None)
+            if trash_view.in_trash(source):
+                edits.restore(entry, parent.inode, target[-1])
+            else:
+                edits.rename(entry, parent.inode, target[-1], mtime_ns if entry.is_directory else None)
             if held is not None and mtime_ns is not None:
                 edits.write(entry.inode, replace(held[1], mtime_ns=mtime_ns), held[0])
             return replaced is None

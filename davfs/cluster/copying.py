@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from davfs.cluster import changes, tree
+from davfs.cluster import changes, trash_view, tree
 from davfs.cluster.api import Caller, Condition
 from davfs.cluster.holder import Holder
 from davfs.cluster.quota import Share
@@ -107,8 +107,8 @@ def _copy_gated(
         done = view.reply(caller.request_id) if caller.request_id else None
         if done is not None:
             return bool(done[0])
-        condition(tree.resolve(view, source))
-        entry = tree.require(view, source)
+        condition(trash_view.find(view, source))
+        entry = trash_view.require_source(view, source, moved=False)
         replaced = changes.target_of(holder, view, target, overwrite, caller)
         gone = tree.content_version(view, replaced)
         parent = tree.require_parent(view, target)

@@ -1,4 +1,4 @@
-"""The trash as a volume shows it: a collection ``.davfs-trash`` that is listed nowhere and read only.
+"""The trash as a volume shows it: a collection ``.davfs-trash`` that is listed nowhere, and that nothing is put into.
 
 Its members are the tops of the trash under names of their own, which say when they came there; below a deleted directory
 all is as it was. Reads one view, a page of tops at a time.
@@ -12,7 +12,9 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from davfs.cluster import tree
 from davfs.core.conflict_names import marked_name
+from davfs.core.errors import Forbidden, NotFound
 from davfs.core.model import DIRECTORY, ROOT, TRASH, Entry, Path
 from davfs.core.names import TRASH_NAME
 from davfs.core.ports import IndexView, Trashed
@@ -49,6 +51,28 @@ def resolve(view: IndexView, path: Path) -> Entry | None:
         if entry is None or not entry.is_directory:
             return None
         entry = view.child(entry.inode, name)
+    return entry
+
+
+def find(view: IndexView, path: Path) -> Entry | None:
+    """The entry at a path, of the trash too."""
+    return resolve(view, path) if in_trash(path) else tree.resolve(view, path)
+
+
+def require_source(view: IndexView, path: Path, *, moved: bool) -> Entry:
+    """What is to be copied, or moved, out of a path that may lead into the trash.
+
+    :class:`NotFound`; :class:`Forbidden` for the trash itself, and for a MOVE of what is not at its top.
+    """
+    if not in_trash(path):
+        return tree.require(view, path)
+    if len(path) == 1:
+        raise Forbidden("the trash itself stays where it is; copy or move what is in it")
+    if moved and len(path) > 2:
+        raise Forbidden("only what lies at the top of the trash is moved out of it; copy what is inside")
+    entry = resolve(view, path)
+    if entry is None:
+        raise NotFound(f"there is nothing at /{'/'.join(path)}")
     return entry
 
 

@@ -53,7 +53,9 @@ def require_parent(view: IndexView, path: Path) -> Entry:
 def refuse_trash(path: Path) -> None:
     """:class:`Forbidden` for places where a volume shows its trash."""
     if path[:1] == (TRASH_NAME,):
-        raise Forbidden(f"/{TRASH_NAME} is where the trash is shown, to be read only; `davfs trash restore` takes things out")
+        raise Forbidden(
+            f"/{TRASH_NAME} is where the trash is shown: nothing is put there; COPY, MOVE and `davfs trash restore` take out"
+        )
 
 
 def content_version(view: IndexView, entry: Entry | None) -> str:

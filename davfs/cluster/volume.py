@@ -112,7 +112,7 @@ class HeldVolume:
     def lookup(self, path: Path) -> Entry | None:
         self._holder.check_lease()
         with self._store.view() as view:
-            return trash_view.resolve(view, path) if trash_view.in_trash(path) else tree.resolve(view, path)
+            return trash_view.find(view, path)
 
     def children(self, path: Path) -> list[Entry]:
         self._holder.check_lease()

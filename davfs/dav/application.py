@@ -38,7 +38,7 @@ from davfs.dav.request import DavSettings, Request, Response
 from davfs.dav.root import RootHandler
 from davfs.dav.target import ROOT_TARGET, Target, parse_target
 
-IN_TRASH = frozenset({"GET", "HEAD", "PROPFIND"})
+IN_TRASH = frozenset({"GET", "HEAD", "PROPFIND", "COPY", "MOVE"})
 Handler = Callable[[Request, Volume], Response]
 _LATIN = "latin-1"
 
@@ -148,7 +148,7 @@ class DavApplication:
             return self._outside(request, target)
         handler = uploads.serve if uploads.is_upload(target.path) else self._handlers.get(request.method)
         if in_trash(target.path) and request.method not in IN_TRASH:
-            raise Forbidden("the trash is to be read only; `davfs trash restore` takes things out of it")
+            raise Forbidden("the trash is not written to; COPY, MOVE and `davfs trash restore` take things out of it")
         if handler is None:
             raise Refused(405, f"{request.method} is not understood here")
         try:

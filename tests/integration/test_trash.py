@@ -59,11 +59,24 @@ def test_what_is_gone_is_seen_and_comes_back(drive: DevCluster, tmp_path: Path) 
             client.request("MKCOL", f"{TRASH}/d").status,
             client.request("PROPPATCH", ledger).status,
             client.request("LOCK", ledger).status,
-            client.request("MOVE", ledger, headers={"Destination": drive.url(other, "bin") + "x"}).status,
+            client.move(ledger, f"{TRASH}/x").status,
+            client.move(f"{papers}/report.txt", "x").status,
+            client.move(TRASH, "x", method="COPY").status,
             client.request("COPY", "ledger.csv", headers={"Destination": drive.url(other, "bin") + TRASH + "/x"}).status,
         }
         assert refused == {403}
         assert client.get(f"{TRASH}/nothing").status == 404
+
+        for path, data in ((f"{papers}/report.txt", b"a year's work"), (ledger, b"year 1")):
+            assert client.move(path, f"copy of {len(data)}", method="COPY").status == 201
+            assert client.get(f"copy of {len(data)}").body == data
+        assert client.put("loose.txt", b"by mistake").status == 201
+        assert client.request("DELETE", "loose.txt").status == 204
+        (loose,) = (f"{TRASH}/{entry['name']}" for entry in _list(drive, other) if entry["path"] == "loose.txt")
+        assert client.move(loose, "none/here.txt").status == 409
+        assert client.move(loose, "ledger.csv", overwrite=False).status == 412
+        assert client.move(loose, "loose again.txt").status == 201
+        assert (client.get("loose again.txt").body, client.get(loose).status) == (b"by mistake", 404)
 
         done = drive.command("trash", "restore", "bin", entries["Papers"]["id"], number=other)
         assert (done.returncode, done.stdout) == (0, "restored /Papers\n"), done.stderr

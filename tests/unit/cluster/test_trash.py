@@ -190,3 +190,50 @@ def test_those_that_lie_closest_go_first() -> None:
     assert versions.too_many(earlier, 8) == []
     gone = versions.too_many(earlier, 6)
     assert set(gone) == {"1", "201"}
+
+
+def test_copy_and_move_take_things_out(drive: Drive) -> None:
+    def take(method: str, *source: str, to: Path) -> bool:
+        more = {"shallow": False} if method == "copy" else {}
+        return bool(
+            getattr(drive.held, method)(
+                source, to, overwrite=True, condition=lambda entry: None, caller=drive.caller(), **more
+            )
+        )
+
+    drive.mkcol("d")
+    drive.mkcol("d", "e")
+    drive.put("d", "e", "f", data=b"inside")
+    drive.put("large", data=bytes(200_000))
+    drive.put("there", data=b"in the way")
+    drive.delete("d")
+    drive.delete("large")
+    directory, large = (next(name for name in drive.shown() if name.startswith(start)) for start in ("d ", "large "))
+    used = drive.held.quota()[0]
+    assert take("copy", *SHOWN, directory, "e", "f", to=("f",))
+    assert take("copy", *SHOWN, directory, to=("d2",))
+    assert (drive.get("f"), drive.get("d2", "e", "f")) == (b"inside", b"inside")
+    assert drive.held.quota()[0] == used + 12
+    assert take("move", *SHOWN, directory, to=("d",))
+    assert drive.get("d", "e", "f") == b"inside"
+    assert not take("move", *SHOWN, large, to=("there",))
+    assert drive.get("there") == bytes(200_000)
+    assert [name.partition(" ")[0] for name in drive.shown()] == ["there"]  # what was in the way
+    assert drive.held.quota()[0] == used + 12
+    for method, source in (("move", (*SHOWN, directory)), ("copy", (*SHOWN, "nothing")), ("move", (*SHOWN, large))):
+        with pytest.raises(NotFound):
+            take(method, *source, to=("x",))
+    top = drive.shown()[0]
+    places: list[tuple[str, Path, Path]] = [
+        ("copy", SHOWN, ("x",)),
+        ("move", SHOWN, ("x",)),
+        ("copy", ("f",), (*SHOWN, "f")),
+        ("move", (*SHOWN, top), (*SHOWN, "again")),
+    ]
+    for method, place, target in places:
+        with pytest.raises(Forbidden):
+            take(method, *place, to=target)
+    drive.delete("d")
+    inner = next(name for name in drive.shown() if name.startswith("d "))
+    with pytest.raises(Forbidden):
+        take("move", *SHOWN, inner, "e", to=("x",))
