@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from davfs.cluster.site import Site
@@ -69,6 +70,7 @@ class Workspace:
     def _evict(self) -> None:
         """Drop the coldest documents, but none whose last change is not yet in the store."""
         committed = self._store.committed.seq
-        for name in list(self._documents)[: max(0, len(self._documents) - self._site.bounds.documents)]:
+        too_many = len(self._documents) - self._site.bounds.documents
+        for name in list(islice(self._documents, max(0, too_many))):
             if self._documents[name][1] <= committed:
                 del self._documents[name]

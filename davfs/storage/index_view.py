@@ -65,11 +65,18 @@ def _digests(inode: str, text: str) -> Digests:
         raise CorruptData(f"the checksums of {inode} are malformed: {error}") from error
 
 
+KEPT_NAMES = 256
+"""What a view remembers of the names that were looked up: the paths of a change have most of their directories in common, and
+are looked up several times each."""
+
+
 class SqliteIndexView:
     """Port: :class:`davfs.core.ports.IndexView`. For one thread, while its transaction lasts."""
 
     def __init__(self, db: sqlite3.Connection, directory: Path | None) -> None:
         self._db = db
+        self._root: Entry | None = None
+        self._children: dict[tuple[str, str], Entry | None] = {}
         self._directory = directory  # for the members of large directories
 
     @property
@@ -82,8 +89,10 @@ class SqliteIndexView:
     def entry(self, inode: str) -> Entry | None:
         """The entry of an inode. Those of the root and of the uploads are made up."""
         if inode == ROOT:
-            mtime_ns, changed = self._one("SELECT root_mtime_ns, root_changed FROM state")
-            return Entry(ROOT, "", "", DIRECTORY, "", 0, mtime_ns, 0, f"{ROOT}.{changed:x}")
+            if self._root is None:
+                mtime_ns, changed = self._one("SELECT root_mtime_ns, root_changed FROM state")
+                self._root = Entry(ROOT, "", "", DIRECTORY, "", 0, mtime_ns, 0, f"{ROOT}.{changed:x}")
+            return self._root
         if inode == UPLOADS:
             return Entry(UPLOADS, "", "", DIRECTORY, "", 0, 0)
         row = self._db.execute(_ENTRY, (inode,)).fetchone()
@@ -91,6 +100,14 @@ class SqliteIndexView:
 
     def child(self, parent: str, name: str) -> Entry | None:
         """The entry of that name in a directory, or else of one that is canonically equivalent (``core/canonical.py``)."""
+        if (parent, name) in self._children:
+            return self._children[parent, name]
+        found = self._child(parent, name)
+        if len(self._children) < KEPT_NAMES:
+            self._children[parent, name] = found
+        return found
+
+    def _child(self, parent: str, name: str) -> Entry | None:
         row = self._db.execute(_CHILD, (parent, name)).fetchone()
         if row is None:
             plain = canonical(name)

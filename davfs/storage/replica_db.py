@@ -23,6 +23,7 @@ from davfs.storage.audit import SqliteAudit
 from davfs.storage.database import Database
 from davfs.storage.index_view import SqliteIndexView
 from davfs.storage.index_writer import IndexWriter, enter_record
+from davfs.storage.lately import Lately
 from davfs.storage.schema import open_writer, translate
 from davfs.storage.snapshots import SnapshotFiles, SnapshotMemory, carry_chunks, carry_over
 
@@ -50,10 +51,12 @@ class ReplicaDb(Database):
 
     def __init__(self, path: Path | str, age_ns: Callable[[], int] = lambda: 0) -> None:
         self._age_ns = age_ns  # the clock that small chunks age by (storage/age_clock.py)
+        self._lately = Lately()
         super().__init__(path)
         self._snapshots = SnapshotMemory() if self._memory else SnapshotFiles(self._path)
 
     def _read_state(self) -> None:
+        self._lately.forget()
         row = self._db.execute(f"SELECT {_STATE} FROM state").fetchone()
         if row is None:
             raise CorruptData(f"{self._path} has lost its state; remove it to have it copied from another replica")
@@ -265,10 +268,15 @@ class ReplicaDb(Database):
 
     def load_document(self, document: str) -> StoredDocument:
         """A document at rest; without snapshot and changes if no record has touched it yet."""
+        found, state = self._lately.take(document)
+        if found is not None:
+            return found
         with self._reading() as db:
             snapshot = db.execute("SELECT snapshot FROM document WHERE id = ?", (document,)).fetchone()
             changes = db.execute("SELECT bytes FROM document_change WHERE id = ? ORDER BY seq", (document,)).fetchall()
-        return StoredDocument(None if snapshot is None else snapshot[0], [change for (change,) in changes])
+        found = StoredDocument(None if snapshot is None else snapshot[0], [change for (change,) in changes])
+        self._lately.keep(document, found, state)
+        return found
 
     def commit(self, applied: Sequence[AppliedRecord], firm: int | None = None) -> None:
         """Enter records into documents and index and move the commit mark behind them, at once.
@@ -315,7 +323,8 @@ class ReplicaDb(Database):
                 " files = ?, bytes = ?, root_mtime_ns = ?, root_changed = ?",
                 (*committed.epoch, committed.seq, index.files, index.size, index.root_mtime_ns, index.marks.root),
             )
-            db.execute("COMMIT")
+            with self._lately.changing({update.document for one in applied for update in one.documents}):
+                db.execute("COMMIT")
             self._committed = committed
             self._files, self._bytes, self._root_mtime_ns = index.files, index.size, index.root_mtime_ns
             self._root_changed = index.marks.root

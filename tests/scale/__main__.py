@@ -24,7 +24,7 @@ from tests.scale.table import Table, middle
 from tests.scale.volume import THOUSAND, Plan, build
 from tests.support.cluster import DevCluster
 
-SMALL = Plan(1_000, 50, 100)
+SMALL = Plan(1_000, 50, 100, 2)
 GOAL_COMMIT_MS = 3.0
 GOAL_RATIO = 1.5
 GOAL_MS = 5.0

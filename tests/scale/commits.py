@@ -78,7 +78,7 @@ class Changes:
         return lambda: self._held.put(path, body.read, len(data), mtime_ns=None, condition=anything, caller=CALLER)
 
     def _directory(self) -> Path:
-        return self._here(directory_path(self._random.randrange(1, self._plan.directories)))
+        return self._here(directory_path(self._random.randrange(1, self._plan.directories), self._plan.fan_out))
 
     def _file(self) -> Path:
         """One that is then no longer under its name, so each once."""

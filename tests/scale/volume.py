@@ -1,6 +1,6 @@
 """The big volume: what it holds, and how it is built, many entries a record, by whatever commits records.
 
-    /all                         everything below it, in a tree of directories with ten subdirectories each
+    /all                         everything below it, in a tree of directories
     /all/.../folder-N/           files / directories of them in each
     /all/thousand/               1,000 files that were made at 1,000 different times
     /all/wide/                   one directory with many files
@@ -27,6 +27,7 @@ CHUNKS = 1_000
 CHUNK_SIZE = 4 * MIB
 THOUSAND = 1_000
 FAN_OUT = 10
+MADE_BEFORE_NS = 3600 * 10**9  # all files are older than the minute in which no earlier content is kept
 
 Build: TypeAlias = Callable[[Edits], Any]
 Commit: TypeAlias = Callable[[Build, Sequence[Attachment]], Any]
@@ -34,11 +35,13 @@ Commit: TypeAlias = Callable[[Build, Sequence[Attachment]], Any]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How many files and directories; ``wide``: files of the one directory, besides ``files``."""
+    """How many files and directories; ``wide``: files of the one directory, besides ``files``. ``fan_out``: directories in
+    each directory of the tree; volumes that are compared are equally deep."""
 
     files: int = 1_000_000
     directories: int = 50_000
     wide: int = 100_000
+    fan_out: int = FAN_OUT
 
     @property
     def total(self) -> int:
@@ -67,7 +70,7 @@ def items(plan: Plan) -> Iterator[Item]:
     every = plan.files // scattered
     made = 0
     for number in range(1, plan.directories):
-        yield Item((number - 1) // FAN_OUT, f"folder-{number:05d}", number)
+        yield Item((number - 1) // plan.fan_out, f"folder-{number:05d}", number)
         for _ in range(made, plan.files * number // (plan.directories - 1)):
             yield Item(SCATTERED if made % every == 0 and made // every < scattered else number, f"report {made:07d}.pdf")
             made += 1
@@ -75,12 +78,12 @@ def items(plan: Plan) -> Iterator[Item]:
         yield Item(WIDE, f"picture {number:06d}.jpeg")
 
 
-def directory_path(directory: int) -> Path:
+def directory_path(directory: int, fan_out: int = FAN_OUT) -> Path:
     """The path of a numbered directory of the tree."""
     names: list[str] = []
     while directory != ALL:
         names.append(f"folder-{directory:05d}")
-        directory = (directory - 1) // FAN_OUT
+        directory = (directory - 1) // fan_out
     return ("all", *reversed(names))
 
 
@@ -91,7 +94,7 @@ def file_path(plan: Plan, number: int) -> Path:
     every = plan.files // scattered
     if number % every == 0 and number // every < scattered:
         return ("all", "thousand", name)
-    return (*directory_path(-(-(number + 1) * (plan.directories - 1) // plan.files)), name)
+    return (*directory_path(-(-(number + 1) * (plan.directories - 1) // plan.files), plan.fan_out), name)
 
 
 def build(plan: Plan, nodes: tuple[str, ...], commit: Commit, writers: int, say: Callable[[str], None]) -> int:
@@ -137,7 +140,7 @@ class _Building:
         return taken
 
     def next_record(self, edits: Edits) -> None:
-        now = time.time_ns()
+        now = time.time_ns() - MADE_BEFORE_NS
         self.records += 1
         while edits.size < SIZE_OF_EDITS:
             item = next(self._items, None)

@@ -87,7 +87,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Built, Bui
 )
 def test_a_change_costs_the_same_among_many_files(built: tuple[Built, Built], kind: str) -> None:
     (few, _), (many, most) = (volume.cost(kind, 20) for volume in built)
-    assert most["records"] == most["documents"] == 1
+    assert most["records"] == 1
+    # What is overwritten goes into the trash, an entry that is made now.
+    assert most["documents"] == (2 if kind == "file written again" else 1)
     assert most["loads"] <= MOST_LOADS
     assert most["loaded"] < MOST_LOADED
     assert many["rows"] <= few["rows"] + 2 <= MOST_ROWS
