@@ -13,6 +13,7 @@ import os
 import sqlite3
 import zlib
 from pathlib import Path
+from typing import Any
 
 from davfs.core.errors import CorruptData, NoSpace, StorePoisoned, Unavailable, UnknownFormat
 from davfs.core.raft_log import HardState, LogChange, LogEntry, LogImage, LogSnapshot
@@ -87,12 +88,34 @@ class RaftJournal:
     def load(self) -> LogImage:
         """Everything, verified; counts one boot more, durably. :class:`CorruptData` names what does not fit."""
         try:
+            self._check_pages()
             self._db.execute("UPDATE hard SET boot = boot + 1")
-            boot, *hard = self._db.execute("SELECT boot, term, voted_for, commit_index FROM hard").fetchone()
+            head = self._db.execute("SELECT boot, term, voted_for, commit_index FROM hard").fetchone()
             rows = self._db.execute("SELECT command, idx, term, crc FROM log ORDER BY idx").fetchall()
             saved = self._db.execute("SELECT idx, data, digest FROM snapshot").fetchone()
         except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT:
+                raise self._damaged(str(error)) from error
             raise self._failed(error) from error
+        try:
+            return self._image(head, rows, saved)
+        except (TypeError, ValueError) as error:  # a value of another kind than any that was written
+            raise self._damaged(str(error)) from error
+
+    def _check_pages(self) -> None:
+        """SQLite's own look at all pages: a row that is not found has no checksum to be wrong."""
+        found = [text for (text,) in self._db.execute("PRAGMA integrity_check(1)")]
+        if found != ["ok"]:
+            raise self._damaged("; ".join(map(str, found)))
+
+    def _damaged(self, what: str) -> CorruptData:
+        return CorruptData(
+            f"{self._path} is damaged: {what}. What this node voted may be lost with it: let it come back like one whose disk"
+            " was replaced (davfs node readmit)"
+        )
+
+    def _image(self, head: Any, rows: list[Any], saved: Any) -> LogImage:
+        boot, *hard = head
         entries = tuple(LogEntry(bytes(command), index, term) for command, index, term, _ in rows)
         for entry, row in zip(entries, rows, strict=True):
             if _checksum(entry) != row[3]:

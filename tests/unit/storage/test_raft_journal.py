@@ -151,6 +151,33 @@ def test_damage_is_named(path: Path, damage: str, message: str) -> None:
     journal.close()
 
 
+def test_a_flipped_bit_where_sqlite_finds_its_way_changes_nothing_or_is_told(path: Path) -> None:
+    journal = RaftJournal(path)
+    journal.save(LogChange(HardState(5, "a", 3), append=[LogEntry(b"x" * 1500, n, 4) for n in range(1, 9)]))
+    journal.save(LogChange(HardState(5, "a", 3), snapshot=LogSnapshot(3, b"state" * 2000), trim_before=2))
+    whole = journal.load()
+    journal.close()
+    before = path.read_bytes()
+    told = 0
+    for page in range(1, len(before) // 4096):
+        for at, bit in ((0, 3), (4, 0), (6, 7)):
+            harmed = bytearray(before)
+            harmed[page * 4096 + at] ^= 1 << bit
+            path.write_bytes(harmed)
+            try:
+                journal = RaftJournal(path)
+                try:
+                    image = journal.load()
+                finally:
+                    journal.close()
+            except (CorruptData, UnknownFormat) as error:
+                assert str(path) in error.message
+                told += 1
+            else:
+                assert (image.hard, image.entries, image.snapshot) == (whole.hard, whole.entries, whole.snapshot)
+    assert told > 10
+
+
 def test_what_is_no_journal_or_a_newer_one_is_refused(path: Path) -> None:
     RaftJournal(path).close()
     with sqlite3.connect(path) as database:
