@@ -83,9 +83,15 @@ class Scrub:
         verify = False
         while not self._stopped:
             for replica in self._replicas.all():
-                yield from self.go(self.begin(replica.volume, verify), replica.store)
+                if not self.is_at_work(replica.volume):  # else somebody asked for it, and waits for that pass to be done
+                    yield from self.go(self.begin(replica.volume, verify), replica.store)
             verify = True
             yield Sleep(self._interval)
+
+    def is_at_work(self, volume: str) -> bool:
+        """Whether a pass over the volume has begun and not ended."""
+        last = self.passes.get(volume)
+        return last is not None and not last.done and not last.error
 
     def begin(self, volume: str, verify: bool) -> Pass:
         """A pass that ``go`` makes."""

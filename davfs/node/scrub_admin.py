@@ -46,8 +46,7 @@ class ScrubAdmin:
         if not isinstance(name, str) or not name:
             raise InvalidInput("name must be that of a volume")
         replica = self._replicas.get(self._state.volume_named(name).id)
-        before = self._scrub.passes.get(replica.volume)
-        if before is not None and not before.done and not before.error:
+        if self._scrub.is_at_work(replica.volume):
             raise Unavailable("the scrub is at work on this volume already; `davfs scrub status` shows how far it is")
         made = self._scrub.begin(replica.volume, bool(args.get("verify", True)))
         self._start(self._scrub.go(made, replica.store), "scrub")

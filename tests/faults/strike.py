@@ -153,7 +153,8 @@ class Strikes:
         (node,) = fault.nodes
         size = self._world.fill(node)
         try:
-            yield f"{_names(fault.nodes)}: {size >> 20} MiB more on its disk fill it"
+            how = f"{size >> 20} MiB more on its disk fill it" if size else "no room for databases"
+            yield f"{_names(fault.nodes)}: {how}"
         finally:
             self._world.unfill(node)
 
@@ -272,15 +273,20 @@ class Strikes:
 
     def scrub(self, volume: str) -> list[dict[str, Any]]:
         """The passes of ``davfs scrub run``."""
-        for attempt in range(3):
+        found: dict[str, Any] = {"passes": [], "silent": []}
+        for attempt in range(10):
             try:
                 found = json.loads(self._run("scrub", "run", volume, "--json"))
             except (ValueError, OSError) as error:
-                if attempt == 2:
+                if attempt == 9:
                     self._wrong(f"invariant 7: scrub of {volume} did not end: {error}")
                 continue
-            return found["passes"]
-        return []
+            if not found["silent"]:
+                break
+            time.sleep(2)  # a node that has just started looks by itself first
+        else:
+            self._wrong(f"invariant 7: no whole scrub of {volume}: {'; '.join(found['silent'])}")
+        return found["passes"]
 
     def fsck(self, quiet: bool = False) -> list[str]:
         """What ``davfs volume fsck`` finds wrong with any volume; reported unless ``quiet``."""

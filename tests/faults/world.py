@@ -100,7 +100,7 @@ class Namespaces(PartedCluster):
     def __init__(self, count: int = 5, small: Sequence[int] = (), small_mib: int = 512) -> None:
         super().__init__(count)
         self._nft = require_tool("nft", "nftables")
-        self._strace = require_tool("strace")
+        require_tool("strace")
         self.small = tuple(small)
         self._small_mib = small_mib
         self._mounts: list[Path] = []
@@ -209,12 +209,7 @@ class Namespaces(PartedCluster):
 
     def spoil(self, number: int) -> subprocess.Popen[bytes]:
         """From now on every write at a position and every sync of a node's process fails; ends with the process returned."""
-        calls = "pwrite64,fsync,fdatasync"
-        words = [self._strace, "-f", "-qq", "-o", "/dev/null", "-e", f"trace={calls}", "-e", f"inject={calls}:error=EIO"]
-        return subprocess.Popen(
-            [*words, "-p", str(self._nodes[number].pid)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        return spoil(self._nodes[number].pid)
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
@@ -238,6 +233,13 @@ def quicken(config: Path) -> None:
     text = config.read_text().replace("chunk_grace = 3600.0", "chunk_grace = 60.0")
     text = text.replace("chunk_quarantine = 86400.0", "chunk_quarantine = 60.0")
     config.write_text(text + "\n[limits]\ncollect_minutes = 1\n")
+
+
+def spoil(pid: int, calls: str = "pwrite64,fsync,fdatasync", error: str = "EIO") -> subprocess.Popen[bytes]:
+    """Those system calls of a process and all its threads fail for as long as the process returned runs."""
+    words = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={calls}", "-e", f"inject={calls}:error={error}"]
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen([*words, "-p", str(pid)], stdin=quiet, stdout=quiet, stderr=quiet)
 
 
 def fill(ballast: Path) -> int:

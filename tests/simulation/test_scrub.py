@@ -2,7 +2,7 @@
 
 import pytest
 
-from davfs.cluster.scrub import Findings, Scrub
+from davfs.cluster.scrub import START_DELAY_S, Findings, Scrub
 from davfs.sim.cluster import VOLUME_ID
 from tests.simulation.stage import Stage
 
@@ -87,3 +87,16 @@ def test_too_few_copies_are_reported_while_their_nodes_are_away() -> None:
     found = stage.scrub(verify=False)
     assert found.short >= 1
     assert any(lost in example and "on node-2 of" in example for example in found.examples)
+
+
+def test_a_pass_that_was_asked_for_stays_to_be_seen_when_a_node_looks_by_itself() -> None:
+    stage = Scrubbed()
+    node = stage.cluster.nodes["node-2"]
+    scrub = Scrub(node.site, node.replicas, rate=10)  # it takes a while
+    assert node.process is not None
+    node.process.start(scrub.run(), "by itself")
+    asked = scrub.begin(VOLUME_ID, verify=True)
+    node.process.start(scrub.go(asked, node.replicas.get(VOLUME_ID).store), "asked for")
+    assert stage.loop.run_until(lambda: asked.done, 600)
+    assert stage.loop.now > START_DELAY_S
+    assert scrub.passes[VOLUME_ID] is asked

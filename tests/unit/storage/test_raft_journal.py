@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -153,7 +154,7 @@ def test_damage_is_named(path: Path, damage: str, message: str) -> None:
 
 def test_a_flipped_bit_where_sqlite_finds_its_way_changes_nothing_or_is_told(path: Path) -> None:
     journal = RaftJournal(path)
-    journal.save(LogChange(HardState(5, "a", 3), append=[LogEntry(b"x" * 1500, n, 4) for n in range(1, 9)]))
+    journal.save(LogChange(HardState(5, "a", 3), append=tuple(LogEntry(b"x" * 1500, n, 4) for n in range(1, 9))))
     journal.save(LogChange(HardState(5, "a", 3), snapshot=LogSnapshot(3, b"state" * 2000), trim_before=2))
     whole = journal.load()
     journal.close()
@@ -165,16 +166,11 @@ def test_a_flipped_bit_where_sqlite_finds_its_way_changes_nothing_or_is_told(pat
             harmed[page * 4096 + at] ^= 1 << bit
             path.write_bytes(harmed)
             try:
-                journal = RaftJournal(path)
-                try:
-                    image = journal.load()
-                finally:
-                    journal.close()
-            except (CorruptData, UnknownFormat) as error:
-                assert str(path) in error.message
-                told += 1
-            else:
+                with closing(RaftJournal(path)) as opened:
+                    image = opened.load()
                 assert (image.hard, image.entries, image.snapshot) == (whole.hard, whole.entries, whole.snapshot)
+            except (CorruptData, UnknownFormat):
+                told += 1
     assert told > 10
 
 
