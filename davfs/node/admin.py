@@ -37,9 +37,16 @@ class Raft(Protocol):
     def barrier(self, timeout: float) -> None: ...
 
 
+def until_when(error: VolumeHeld, left: float) -> VolumeHeld:
+    """The same refusal, saying also how many seconds the grant lasts unless it is refreshed."""
+    known = error.data | {"expires_in_s": round(left, 1)}
+    return VolumeHeld(f"{error.message}; its token ends in {left:.1f} s unless it is refreshed", **known)
+
+
 class Admin:
     """The methods over one node's parts. ``new_id`` gives fresh request ids, ``voters`` the names of those who vote;
-    ``certificate`` tells of this node's (``Renewal.status``), ``alone`` which volumes it serves while it is cut off."""
+    ``certificate`` tells of this node's (``Renewal.status``), ``alone`` which volumes it serves while it is cut off, and
+    ``remaining`` how many seconds a volume's grant lasts unless it is refreshed, as advice."""
 
     def __init__(
         self,
@@ -51,6 +58,7 @@ class Admin:
         voters: Callable[[], Sequence[str]] | None = None,
         certificate: Callable[[], Mapping[str, Any] | None] = lambda: None,
         alone: Callable[[], Sequence[str]] = lambda: (),
+        remaining: Callable[[str], float] = lambda volume: 0.0,
     ) -> None:
         self._config = config
         self._state = state
@@ -59,6 +67,7 @@ class Admin:
         self._new_id = new_id
         self._certificate = certificate
         self._alone = alone
+        self._remaining = remaining
         self._voters = voters or (lambda: [member.name for member in config.cluster.nodes])
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -173,7 +182,10 @@ class Admin:
         if address in self._state.nodes:
             raise InvalidInput(f"{address!r} is a node's name: requests would be forwarded to it; give another address")
         ttl = float(args.get("ttl") or self._config.cluster.token_ttl)
-        epoch = self._command(args, "assign", volume.id, _text(args, "token_digest"), address, ttl)
+        try:
+            epoch = self._command(args, "assign", volume.id, _text(args, "token_digest"), address, ttl)
+        except VolumeHeld as error:
+            raise until_when(error, self._remaining(volume.id)) from None
         return {"name": volume.name, "id": volume.id, "epoch": list(epoch), "ttl": ttl}
 
     def volume_refresh(self, args: Mapping[str, Any]) -> dict[str, Any]:

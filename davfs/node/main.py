@@ -136,9 +136,10 @@ class Node:
         self.renewal = Renewal(
             config, self._identity, self.state, self.client, self.certificates, lambda: self.raft.leader is not None
         )
+        self.expiry = Expiry(self.site, lambda: self.raft.is_leader, lambda: self.raft.term)
         self.admin = Admin(
             config, self.state, self.raft, self.gateway.create_volume, self.site.request_id,
-            lambda: self.raft.members.voters, self.renewal.status, self.gateway.alone,
+            lambda: self.raft.members.voters, self.renewal.status, self.gateway.alone, self.expiry.remaining,
         )  # fmt: skip
         self.looks = Looks(self.site, self.replicas, self.gateway)
         stack.callback(self.looks.stop)
@@ -146,7 +147,6 @@ class Node:
         self.trash = TrashAdmin(self.gateway, self.runtime)
         self.usage = UsageAdmin(self.state, self.raft, self.gateway.sessions, self.site.request_id, self.replicas.standing)
         self.accounts = AccountAdmin(config.dav, self.state, self.raft, self.site.clock, self.site.request_id)
-        self.expiry = Expiry(self.site, lambda: self.raft.is_leader, lambda: self.raft.term)
         self.programs = Programs(config, self.state, self.raft, self.expiry.remaining, self.site.request_id)
         self.admission = Admission(config, self.state, self.raft, self.client, self.site.request_id)
         self.past = Past(config, self.state, self.raft, self.client, directory.incarnation)

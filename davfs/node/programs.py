@@ -18,7 +18,7 @@ from davfs.core.errors import InvalidInput, Unavailable, VolumeHeld
 from davfs.core.grants import PROGRAM
 from davfs.core.model import Epoch
 from davfs.node.addresses import Addresses
-from davfs.node.admin import COMMAND_TIMEOUT, Raft
+from davfs.node.admin import COMMAND_TIMEOUT, Raft, until_when
 from davfs.node.config import NodeConfig
 
 Handler: TypeAlias = Callable[[str, dict[str, Any], bytes], tuple[Any, bytes]]
@@ -116,8 +116,7 @@ class Programs:
         try:
             epoch = self._command(args, "assign", volume.id, digest, address, float(ttl))
         except VolumeHeld as error:
-            error.data["expires_in_s"] = left = round(self._remaining(volume.id), 1)
-            raise VolumeHeld(f"{error.message}; its token ends in {left:g} s unless it is refreshed", **error.data) from None
+            raise until_when(error, self._remaining(volume.id)) from None
         return {**self._answer(volume.id), "epoch": list(epoch), "ttl": float(ttl)}
 
     def refresh(self, peer: str, args: Mapping[str, Any]) -> dict[str, Any]:

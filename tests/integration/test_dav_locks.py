@@ -1,10 +1,15 @@
-"""DAV locks on a real drive: taken through one node, seen and enforced through every other, by every method."""
+"""DAV locks on a real drive: taken through one node, seen and enforced through every other, by every method.
+
+DAVFS_SLOW_PUT_SECONDS: how long a PUT goes on after a lock was granted under it (600: the ten minutes of the promise).
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -15,10 +20,12 @@ from tests.support.cluster import DevCluster
 from tests.support.dav_locks import active_locks, discover, lock, locked, refresh, submit, unlock
 
 NODES = (1, 2, 3)
+SLOW_PUT_S = float(os.environ.get("DAVFS_SLOW_PUT_SECONDS", "0"))
 PROPPATCH = (
     b'<?xml version="1.0"?><D:propertyupdate xmlns:D="DAV:"><D:set><D:prop><x xmlns="urn:x">1</x></D:prop></D:set>'
     b"</D:propertyupdate>"
 )
+PATCH = {"Content-Type": "application/x-sabredav-partialupdate", "X-Update-Range": "append"}
 
 
 @pytest.fixture
@@ -52,6 +59,8 @@ def _changes(client: DavClient, path: str, other: str, headers: dict[str, str]) 
     away = headers | {"Destination": client.absolute(f"{path}.moved")}
     return {
         "PUT": client.request("PUT", path, b"changed", headers),
+        "PUT of a part": client.request("PUT", path, b"c", headers | {"Content-Range": "bytes 0-0/*"}),
+        "PATCH": client.request("PATCH", path, b"c", headers | PATCH),
         "PROPPATCH": client.request("PROPPATCH", path, PROPPATCH, headers),
         "COPY onto": client.request("COPY", other, None, onto),
         "MOVE onto": client.request("MOVE", other, None, onto),
@@ -73,7 +82,7 @@ def test_a_lock_taken_through_one_node_is_seen_and_enforced_through_all(
         assert (seen.token, seen.exclusive, seen.depth) == (token, True, "0")
         assert "mailto:anna@example.org" in seen.owner and "urn:example:x" in seen.owner and "7 &amp; 8" in seen.owner
         assert {name: one.status for name, one in _changes(client, path, other, {}).items()} == dict.fromkeys(
-            ("PUT", "PROPPATCH", "COPY onto", "MOVE onto", "MOVE away", "DELETE", "LOCK"), 423
+            ("PUT", "PUT of a part", "PATCH", "PROPPATCH", "COPY onto", "MOVE onto", "MOVE away", "DELETE", "LOCK"), 423
         )
         assert client.get(path).body == b"mine"
         wrong = {"If": f"(<{token}x>)"}
@@ -196,6 +205,7 @@ def test_what_goes_takes_its_locks_along(clients: list[DavClient], folder: str) 
     assert discover(one, f"{folder}/b.txt") == []
 
 
+@pytest.mark.timeout(120 + SLOW_PUT_S)
 @pytest.mark.parametrize("where", ["file", "new name", "collection"])
 def test_a_put_that_is_under_way_does_not_slip_under_a_lock(
     drive: DevCluster, clients: list[DavClient], folder: str, where: str
@@ -204,7 +214,7 @@ def test_a_put_that_is_under_way_does_not_slip_under_a_lock(
     path = f"{folder}/slow.bin"
     if where != "new name":
         assert clients[0].put(path, b"before").status == 201
-    half = secrets.token_bytes(3 << 20)
+    half, piece = secrets.token_bytes(3 << 20), 64 * 1024 if SLOW_PUT_S else 3 << 20
     reached, granted = threading.Event(), threading.Event()
     outcome: list[Answer] = []
 
@@ -212,7 +222,9 @@ def test_a_put_that_is_under_way_does_not_slip_under_a_lock(
         yield half
         reached.set()
         granted.wait(20)
-        yield half
+        for start in range(0, len(half), piece):
+            time.sleep(SLOW_PUT_S * piece / len(half))
+            yield half[start : start + piece]
 
     def upload() -> None:
         with drive.client(1, timeout=60) as client:
@@ -223,10 +235,10 @@ def test_a_put_that_is_under_way_does_not_slip_under_a_lock(
     try:
         assert reached.wait(20)
         target = folder if where == "collection" else path
-        token = locked(clients[1], target, depth="infinity" if where == "collection" else "0")
+        token = locked(clients[1], target, depth="infinity" if where == "collection" else "0", timeout="Second-3600")
     finally:
         granted.set()
-        thread.join(60)
+        thread.join(60 + SLOW_PUT_S)
     assert [answer.status for answer in outcome] == [423]
     assert clients[2].get(path).body == (b"" if where == "new name" else b"before")
     assert unlock(clients[2], target, token).status == 204
