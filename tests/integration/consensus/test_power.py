@@ -11,6 +11,7 @@ import os
 import random
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 
 from tests.crash import trace
@@ -39,6 +40,10 @@ def lose_power(before: Path, recorded: Path, folder: Path, choice: random.Random
     return len(contents) + len(names), len(kept)
 
 
+def _have(members: Members, count: int) -> bool:
+    return len(members.acknowledged()) >= count
+
+
 def test_power_loss_of_all_members_loses_no_acknowledged_command(tmp_path: Path) -> None:
     require_tool("strace")
     choice = random.Random(SEED)
@@ -53,7 +58,7 @@ def test_power_loss_of_all_members_loses_no_acknowledged_command(tmp_path: Path)
                 shutil.copytree(folder, before)
                 members.start(name, under=trace.command(tmp_path / f"{name}.trace"))
             known = len(members.acknowledged())
-            members.until(f"seed {SEED}: commands", lambda known=known: len(members.acknowledged()) >= known + 60, 40)
+            members.until(f"seed {SEED}: commands", partial(_have, members, known + 60), 40)
             time.sleep(choice.random() * 0.5)
             for name in choice.sample(NAMES, 3):
                 members.kill(name)
