@@ -42,17 +42,9 @@ def _run(
     return printed.out
 
 
-@pytest.mark.parametrize("number", NODES)
-def test_litmus(drive: DevCluster, capsys: pytest.CaptureFixture[str], number: int) -> None:
-    _run(drive, capsys, litmus.main, [drive.url(number)])
-
-
-@pytest.mark.parametrize("number", NODES)
-def test_cadaver(drive: DevCluster, capsys: pytest.CaptureFixture[str], number: int) -> None:
-    _run(drive, capsys, cadaver.main, [drive.url(number)])
-
-
-@pytest.mark.parametrize("client", [curl, gio, webdav4_client, node_webdav], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "client", [litmus, cadaver, curl, gio, webdav4_client, node_webdav], ids=lambda module: module.__name__
+)
 def test_through_the_holder_and_another_node(
     drive: DevCluster, capsys: pytest.CaptureFixture[str], client: ModuleType
 ) -> None:

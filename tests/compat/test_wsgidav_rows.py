@@ -12,7 +12,6 @@ import hashlib
 import re
 import socket
 import ssl
-import subprocess
 import sys
 import tempfile
 import threading
@@ -29,9 +28,8 @@ from davfs.dav.application import DavApplication
 from davfs.dav.request import DavSettings
 from tests.support.dav_client import Answer, D, DavClient, RawConnection
 from tests.support.memory_drive import MemoryDrive
-from tests.support.rows_peer import EXTERNAL, wsgidav
+from tests.support.rows_peer import EXTERNAL, running, wsgidav
 
-ROOT = Path(__file__).resolve().parents[2]
 MIB = 1 << 20
 LOCK_BODY = "<lockinfo xmlns='DAV:'><lockscope><exclusive/></lockscope><locktype><write/></locktype></lockinfo>"
 
@@ -72,46 +70,15 @@ def row(check: Row) -> Row:
 
 
 @pytest.fixture(scope="module")
-def certified() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="davfs-rows-") as name:
-        folder = Path(name)
-        words = [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "2",
-        ]
-        words += ["-subj", "/CN=127.0.0.1", "-keyout", str(folder / "node.key"), "-out", str(folder / "node.pem")]
-        subprocess.run(words, check=True, capture_output=True, timeout=30)
-        yield folder
-
-
-def served(kind: str, folder: Path) -> Iterator[Peer]:
-    words = [sys.executable, "-m", "tests.support.rows_peer", kind, str(folder)]
-    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
-        try:
-            assert child.stdout is not None
-            ready, *ports = child.stdout.readline().split()
-            assert ready == "ready"
-            yield Peer(kind, child.pid, *map(int, ports))
-        finally:
-            child.kill()
+def davfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
+    with running("davfs", tmp_path_factory.mktemp("davfs")) as (pid, ports):
+        yield Peer("davfs", pid, *ports)
 
 
 @pytest.fixture(scope="module")
-def davfs(certified: Path) -> Iterator[Peer]:
-    yield from served("davfs", certified)
-
-
-@pytest.fixture(scope="module")
-def plain(certified: Path) -> Iterator[Peer]:
-    yield from served("plain", certified)
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
+    with running("plain", tmp_path_factory.mktemp("plain")) as (pid, ports):
+        yield Peer("plain", pid, *ports)
 
 
 def setup(answer: Answer, *statuses: int) -> Answer:

@@ -10,17 +10,38 @@ from __future__ import annotations
 
 import shutil
 import ssl
+import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.support.ports import free_run
 
+ROOT = Path(__file__).resolve().parents[2]
 SHARES = ("demo", "Other", "own")
 USERS = ("ann", "bob")
 EXTERNAL = "files.example.org"
+
+
+@contextmanager
+def running(kind: str, folder: Path) -> Iterator[tuple[int, list[int]]]:
+    """Such a process over a folder that is made ready for it: its id and its three ports."""
+    words = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=127.0.0.1"
+    files = ["-keyout", str(folder / "node.key"), "-out", str(folder / "node.pem")]
+    subprocess.run([*words.split(), *files], check=True, capture_output=True, timeout=30)
+    command = [sys.executable, "-m", "tests.support.rows_peer", kind, str(folder)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout is not None
+            ready, *ports = child.stdout.readline().split()
+            assert ready == "ready"
+            yield child.pid, [int(port) for port in ports]
+        finally:
+            child.kill()
 
 
 def davfs(folder: Path) -> list[int]:
