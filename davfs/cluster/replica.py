@@ -363,7 +363,7 @@ class Replica:
         """Put the snapshot that has arrived in the place of everything here (``snapshots.py``)."""
         with self._log_lock, self._apply_lock:
             try:
-                self.store.install()
+                self.store.install(self.volume)
             finally:
                 self._documents.clear()
                 self._recent.clear()

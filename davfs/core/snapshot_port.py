@@ -43,8 +43,9 @@ class SnapshotStore(Protocol):
         """Store a piece of a snapshot of another store; one at 0 begins anew."""
         ...
 
-    def install(self) -> None:
-        """Replace everything here by the snapshot that has arrived, at once, once it is verified.
+    def install(self, volume: str = "") -> None:
+        """Replace everything here by the snapshot that has arrived, at once, once it is verified and, if the volume is named,
+        known to be one of it.
 
         Incarnation and seal stay; what this log has and the snapshot's history has not becomes late.
         :class:`CorruptData` and nothing changed if it is not what was announced. ValueError if it is no later than

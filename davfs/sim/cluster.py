@@ -109,8 +109,8 @@ class WatchedStore(ReplicaDb):
         super().receive(snapshot, offset, data)
         self._watch.received(self._node)
 
-    def install(self) -> None:
-        super().install()
+    def install(self, volume: str = "") -> None:
+        super().install(volume)
         history = [self.position_at(seq) for seq in range(1, self.last.seq + 1)]
         self._watch.installed(self._node, [at for at in history if at is not None])
 

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from davfs.core.chunk_port import ChunkPage
-from davfs.core.errors import CorruptData
+from davfs.core.errors import CorruptData, NoSpace
 from davfs.core.model import ORIGIN, Epoch, Position
 from davfs.core.ports import AppliedRecord, IndexView, StoredDocument
 from davfs.core.snapshot_port import Snapshot
@@ -25,7 +25,7 @@ from davfs.storage.index_view import SqliteIndexView
 from davfs.storage.index_writer import IndexWriter, enter_record
 from davfs.storage.lately import Lately
 from davfs.storage.schema import open_writer, translate
-from davfs.storage.snapshots import SnapshotFiles, SnapshotMemory, carry_chunks, carry_over
+from davfs.storage.snapshots import SnapshotFiles, SnapshotMemory, carry_chunks, carry_over, check, shape
 
 REPLIES_KEPT = 10_000
 _PRUNE_EVERY = 256
@@ -374,25 +374,30 @@ class ReplicaDb(Database):
         """Store a piece of a snapshot of another store; one at 0 begins anew."""
         self._snapshots.receive(snapshot, offset, data)
 
-    def install(self) -> None:
-        """Replace everything here by the snapshot that has arrived, at once, once it is verified.
+    def install(self, volume: str = "") -> None:
+        """Replace everything here by the snapshot that has arrived, at once, once it is verified and can be one of ``volume``.
 
         Incarnation and seal stay; what this log has and the snapshot's history has not becomes late.
         """
         arrived = self._snapshots.arrived()
         if arrived is None:
             raise ValueError("no snapshot has arrived")
+        with self._reading() as db:
+            wanted = shape(db)
+        ready: sqlite3.Connection | None = None
         try:
             self._snapshots.verify(arrived[0])
             ready = self._snapshots.open_ready(arrived[0])
-        except CorruptData:
-            self._snapshots.discard()
-            raise
-        except sqlite3.DatabaseError as error:
-            failure = translate(error, self._path, writing=False)
-            if isinstance(failure, CorruptData):
-                self._snapshots.discard()
-            raise failure from error
+            if volume:
+                check(ready, wanted, volume)
+        except (CorruptData, TypeError, ValueError, sqlite3.DatabaseError) as error:
+            if ready is not None:
+                ready.close()
+            failure = translate(error, self._path, writing=False) if isinstance(error, sqlite3.Error) else error
+            if isinstance(failure, NoSpace):
+                raise failure from error
+            self._snapshots.discard()  # else it would be looked at again and again
+            raise CorruptData(f"the snapshot that arrived is of no use: {error}") from error
         with self._reading() as db:
             carry_chunks(db, ready, self._age_ns())
         with self._lock:

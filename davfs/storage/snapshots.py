@@ -23,6 +23,7 @@ from blake3 import blake3
 
 from davfs.core.errors import CorruptData, NoSpace, NotFound, UnknownFormat
 from davfs.core.model import MIB, Epoch, Position, position
+from davfs.core.record import decode
 from davfs.core.snapshot_port import Snapshot
 from davfs.storage import record_log
 from davfs.storage.files import TEMPORARY, as_domain_error, sync_directory, write_durably
@@ -212,6 +213,25 @@ def prepare(db: sqlite3.Connection, snapshot: Snapshot) -> None:
         db.execute("COMMIT")
     if _position(db) != snapshot.position:
         raise CorruptData(f"the other node's replica stands at {_position(db)}, and was announced to be at {snapshot.position}")
+
+
+def shape(db: sqlite3.Connection) -> dict[str, list[str]]:
+    """The columns of each table, and what else there is by name but indexes."""
+    there = db.execute("SELECT type, name FROM sqlite_master WHERE type != 'index' AND name NOT LIKE 'sqlite_%'").fetchall()
+    return {
+        f"{kind} {name}": sorted(column for (column,) in db.execute("SELECT name FROM pragma_table_info(?)", (name,)))
+        for kind, name in there
+    }
+
+
+def check(new: sqlite3.Connection, wanted: dict[str, list[str]], volume: str) -> None:
+    """Whether a verified snapshot, which is what the other node has, can be a replica of this volume: :class:`CorruptData`."""
+    if shape(new) != wanted:
+        raise CorruptData("what the other node sent has other tables than a replica")
+    at = _position(new)
+    newest = record_log.read(new, at.seq, 1)
+    if not newest or decode(newest[0], volume).position != at:
+        raise CorruptData(f"the other node's replica does not have the record {at} at which it stands")
 
 
 def carry_chunks(old: sqlite3.Connection, new: sqlite3.Connection, now_ns: int) -> None:
