@@ -89,6 +89,7 @@ def test_roles_hold_through_every_node(guarded: DevCluster) -> None:
     everywhere(drive, "the accounts", lambda n: ask(drive, n, writer, "GET", "/demo/root.txt")[0] == 200)
     for number in (1, 2, 3):  # one of them holds the volume, the others forward
         assert ask(drive, number, "", "GET", "/demo/root.txt")[0] == 401
+        assert ask(drive, number, "", "GET", "/demo/root.txt") == ask(drive, number, "", "GET", "/absent/root.txt")
         assert ask(drive, number, "reader:guess", "GET", "/demo/root.txt")[0] == 401
         assert ask(drive, number, reader, "PUT", "/demo/no.txt", b"x")[0] == 403
         assert ask(drive, number, reader, "DELETE", "/demo/root.txt")[0] == 403

@@ -71,6 +71,19 @@ def _two_of_five_are_killed(cluster: DevCluster, fifth: Newcomer) -> None:
     assert not cluster.status()["fresh"], "two of five decided something"
     fifth.serve()
     cluster.until("a majority with the fifth", lambda: cluster.status()["fresh"], 20)
+    _who_has_other_settings_does_not_join(cluster, 2)
     cluster.serve(2)
     with cluster.client(1) as client:
         cluster.until("writes again", lambda: client.put("at the end.txt", b"x").ok, 20)
+
+
+def _who_has_other_settings_does_not_join(cluster: DevCluster, number: int) -> None:
+    """A node that would count another ttl than the others ends by itself, and says what differs."""
+    file = cluster.config(number)
+    text = file.read_text()
+    assert "token_ttl = 5.0" in text
+    file.write_text(text.replace("token_ttl = 5.0", "token_ttl = 50.0"))
+    assert cluster.serve(number).wait(20) == 1
+    said = cluster.log.with_name(f"{cluster.directory.name}.node-{number}.log").read_text()
+    assert "token_ttl" in said and "50.0" in said, said[-500:]
+    file.write_text(text)
