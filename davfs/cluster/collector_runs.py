@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from threading import Lock
 
-from davfs.cluster import trash
+from davfs.cluster import trash, uploads
 from davfs.cluster.collector import Collection, Report
 from davfs.cluster.holder import Holder
 from davfs.cluster.maintenance import Loan, Maintenance
@@ -115,6 +115,7 @@ class CollectorRuns:
                 if not report.dry_run:
                     report.step = "empty the trash"
                     yield from trash.empty(holder, partial(_emptied, report))
+                    yield from uploads.expire(holder)
                 yield from Collection(holder, references, report, partial(self._ripe, volume)).run()
             finally:
                 references.close()
@@ -139,7 +140,7 @@ class CollectorRuns:
     def due(self, replica: Replica) -> bool:
         """Whether a run is due: once in an interval, while anything may be new. Without changes or uploads (which may fail)
         there is nothing new once a run has begun that came a grace after the last one and has left nothing, but for what
-        ripens in the trash, and superseded segments."""
+        ripens in the trash, old uploads, and superseded segments."""
         now, volume = self._site.clock.now(), replica.volume
         seen = replica.store.last.seq, self._site.in_use.uploads(volume)
         known, changed_at = self._changed.get(volume, (seen, self._began))
@@ -151,14 +152,16 @@ class CollectorRuns:
             return False
         fresh = done is None or done.began <= changed_at + self._site.timing.grace
         left = done is not None and done.report.is_left(self._site.up)
-        return fresh or left or bool(self._superseded.get(volume)) or self._trashed(replica)
+        return fresh or left or bool(self._superseded.get(volume)) or self._ripened(replica)
 
-    def _trashed(self, replica: Replica) -> bool:
+    def _ripened(self, replica: Replica) -> bool:
+        """Whether something in the trash may go by now, or an upload that nobody goes on with."""
         state = self._site.state.volumes.get(replica.volume)
         if state is None:
             return False
         with replica.store.view() as view:
-            return bool(view.trashed(trash.due_before(self._site, state.policy, view.usage()[1]), 1))
+            trashed = view.trashed(trash.due_before(self._site, state.policy, view.usage()[1]), 1)
+            return bool(trashed or uploads.expired(view, self._site.clock.wall_ns()))
 
     def run(self) -> Protocol_[None]:
         """The background task."""

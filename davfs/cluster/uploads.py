@@ -152,16 +152,21 @@ def remove(holder: Holder, path: Path, condition: Condition) -> Protocol_[None]:
         holder.gates.leave(ticket)
 
 
+def expired(view: IndexView, now_ns: int) -> list[tuple[str, str]]:
+    """(account, name) of the uploads that nobody goes on with, by the wall clock of the holders that took their parts."""
+    before = now_ns - EXPIRES_S * 1_000_000_000
+    return [
+        (account.name, upload.name)
+        for account in view.children(UPLOADS)
+        for upload in view.children(account.inode)
+        if upload.mtime_ns < before
+    ]
+
+
 def expire(holder: Holder, over: Callable[[], bool] = lambda: False) -> Protocol_[int]:
     """Remove the uploads that nobody goes on with; how many."""
-    before = holder.site.clock.wall_ns() - EXPIRES_S * 1_000_000_000
     with holder.replica.store.view() as view:
-        old = [
-            (account.name, upload.name)
-            for account in view.children(UPLOADS)
-            for upload in view.children(account.inode)
-            if upload.mtime_ns < before
-        ]
+        old = expired(view, holder.site.clock.wall_ns())
     count = 0
     for account, name in old:
         if over():
@@ -175,7 +180,8 @@ def expire(holder: Holder, over: Callable[[], bool] = lambda: False) -> Protocol
 
 
 def keep_expiring(held: Callable[[], Sequence[Holder]], stopped: Callable[[], bool]) -> Protocol_[None]:
-    """The background task of a node: expire the uploads of the volumes that it holds. A volume that nobody uses waits."""
+    """The background task of a node: expire the uploads of the volumes that it holds. In one that nobody holds
+    the collector does it (``collector_runs.py``)."""
     slept = 0.0
     while not stopped():
         yield Sleep(_PAUSE_S)

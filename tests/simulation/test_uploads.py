@@ -92,9 +92,29 @@ def test_what_nobody_goes_on_with_is_removed(monkeypatch: pytest.MonkeyPatch) ->
     stage.loop.run_until(lambda: False, 15)
     assert stage.ask("node-1", ("put", ("b",), b"")).outcome == ("ok", True)
     assert run(stage, "node-1", uploads.expire(held(stage, "node-1"))) == 0
+    assert len(members(stage, "node-1", members(stage, "node-1", UPLOADS)[0].inode)) == 1
     stage.loop.run_until(lambda: False, 10)
     assert stage.ask("node-1", ("put", ("b",), b"")).outcome == ("ok", False)
-    assert run(stage, "node-1", uploads.expire(held(stage, "node-1"))) == 1
+    run(stage, "node-1", uploads.expire(held(stage, "node-1")))  # unless the collector was there before
     assert members(stage, "node-1", members(stage, "node-1", UPLOADS)[0].inode) == []
     with held(stage, "node-1").replica.store.view() as view:
         assert view.usage() == (before[0] + 1, before[1])
+
+
+def test_it_is_removed_from_a_volume_that_nobody_holds_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "EXPIRES_S", 60)
+    stage = Stage()
+    assert stage.ask("node-1", ("put", ("a",), b"here")).outcome == ("ok", True)
+    begin(stage, "node-1", b"one", b"two")
+    holdings = stage.cluster.nodes["node-1"].holdings
+    assert stage.loop.run_until(lambda: holdings.holder(VOLUME_ID) is None, 60)
+
+    def left() -> list[int]:
+        counts = []
+        for node in stage.cluster.nodes.values():
+            with node.stores[VOLUME_ID].view() as view:
+                counts.append(sum(len(view.children(account.inode)) for account in view.children(UPLOADS)))
+        return counts
+
+    assert left() == [1, 1, 1]
+    assert stage.loop.run_until(lambda: left() == [0, 0, 0], 600)
