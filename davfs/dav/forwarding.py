@@ -88,22 +88,32 @@ class Forwarding:
             return _telling(where, serve_in_session(request, where, self._drive.node, serve))
         ends = self._clock() + self._limit
         avoid: Forward | None = None
+        unsure = False  # whether an attempt may have taken effect
         while True:
-            with waiting():
-                where = self._drive.route(volume_name, forwarded=False, avoid=avoid)
+            try:
+                with waiting():
+                    where = self._drive.route(volume_name, forwarded=False, avoid=avoid)
+            except DavfsError as error:
+                _keep_unknown(error, unsure)
+                raise
             avoid = where if isinstance(where, Forward) else None
             try:
                 if isinstance(where, Forward):
                     with waiting():
-                        return self._forward(request, where)
+                        return self._forward(request, where, unsure)
                 return _telling(where, serve_in_session(request, where, self._drive.node, serve))
             except (NotHolder, StaleEpoch, Unreachable, OutcomeUnknown) as error:
+                unsure = unsure or isinstance(error, OutcomeUnknown)
                 if not _may_repeat(request, error, here=avoid is None) or self._clock() >= ends:
+                    _keep_unknown(error, unsure)
                     raise
+            except DavfsError as error:
+                _keep_unknown(error, unsure)
+                raise
             with waiting():
                 self._sleep(_PAUSE_S)
 
-    def _forward(self, request: Request, where: Forward) -> Response:
+    def _forward(self, request: Request, where: Forward, unsure: bool) -> Response:
         if self._forwarder is None:
             raise Unavailable(f"the volume is served by {where.node}, and this node cannot forward to it")
         body = request.body
@@ -121,8 +131,18 @@ class Forwarding:
         if answer.status == 503 and any(name.lower() == NOT_HOLDER.lower() for name, _ in answer.headers):
             answer.close()
             raise NotHolder(f"{where.node} does not hold the volume any more", holder=None)
+        if answer.status == 503 and unsure:
+            answer.close()
+            raise Unavailable(f"{where.node} cannot serve the volume now")
         headers = [(name, value) for name, value in answer.headers if name.lower() not in _OWN_FIELDS]
         return Response(answer.status, headers, RelayedBody(answer))
+
+
+def _keep_unknown(error: DavfsError, unsure: bool) -> None:
+    """Once an attempt may have taken effect, no later refusal for want of nodes is the whole truth (design, section 3:
+    record sent, quorum unknown): :class:`OutcomeUnknown` then."""
+    if unsure and error.status == OutcomeUnknown.status and not isinstance(error, OutcomeUnknown):
+        raise OutcomeUnknown from error
 
 
 def _telling(volume: Volume, response: Response) -> Response:

@@ -13,7 +13,7 @@ from http.client import HTTPException
 from typing import Any, TypeVar
 
 from compat.client import DavClient
-from davfs.sim.history import judge
+from davfs.sim.history import Operation, judge
 from davfs.sim.model import tree_of
 from tests.faults import schedule
 from tests.faults.clients import PATIENCE_S, Client, Directories, Reader, furnish
@@ -75,6 +75,7 @@ class Story:
     read: int = 0
     worked: float = 0.0
     verdicts: list[str] = field(default_factory=list)
+    unexplained: dict[Component, list[Operation]] = field(default_factory=dict)
 
     @property
     def failures(self) -> list[str]:
@@ -287,6 +288,8 @@ class Run:
         for component in used:
             found = judge(record.histories[component], tree_of(trees[component]))
             story.verdicts += [f"{component[0]}/{component[1]}: {what}" for what in found]
+            if found:
+                story.unexplained[component] = sorted(record.histories[component], key=lambda one: one.invoked)
             story.judged += 1
         story.verdicts += judge_locks(record.locks, record.naked)
 

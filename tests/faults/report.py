@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import davfs
+from davfs.sim.history import Operation
 from tests.faults.drive import Story
 from tests.faults.picture import Bar, columns, draw, percentile
 from tests.faults.record import OK
@@ -70,9 +71,18 @@ def write(story: Story, folder: Path) -> Path:
     spans = [asdict(span) for span in story.spans]
     recoveries = [asdict(one) for one in story.recoveries]
     (folder / "report.json").write_text(json.dumps({**found, "spans": spans, "recoveries": recoveries}, indent=1))
+    for (volume, top), operations in story.unexplained.items():
+        lines = [_line(one, story.record.zero) for one in operations]
+        (folder / f"history-{volume}-{top}.txt").write_text("\n".join(lines))
     page = folder / "report.html"
     page.write_text("\n".join(_page(story, found)))
     return page
+
+
+def _line(one: Operation, zero: float) -> str:
+    """An operation with times of the run instead of the machine's."""
+    ended = "?" if one.ended is None else f"{one.ended - zero:.4f}"
+    return f"{one.invoked - zero:.4f} .. {ended}  {one.client}  {one.op} -> {one.outcome}"
 
 
 def summary(story: Story) -> str:

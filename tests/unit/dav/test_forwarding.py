@@ -383,6 +383,17 @@ def test_an_answer_that_breaks_off_before_its_first_block_is_no_answer():
     assert status == 503 and b"broke off" in text
 
 
+def test_what_is_unknown_once_is_never_said_to_have_changed_nothing():
+    """The first holder may have made the change before it fell silent; what the next says of its own part is not all."""
+    refused = ScriptedAnswer(503, [("Content-Length", "32")], b"too few answer; nothing was changed")
+    forwarder = ScriptedForwarder(OutcomeUnknown("lost"), *[refused] * 1000)
+    status, text = put_through(forwarder, b"hello")
+    assert status == 503
+    assert b"nothing was changed" not in text and b"unknown" in text
+    status, text = put_through(ScriptedForwarder(ScriptedAnswer(503, [], b"nothing was changed")), b"hello")
+    assert status == 503 and b"nothing was changed" in text
+
+
 def test_a_large_body_is_sent_again_only_while_it_is_whole():
     body = bytes(200_000)
     first = ScriptedForwarder(Unreachable("down"), ScriptedAnswer(201, [("Content-Length", "0")]))
