@@ -6,6 +6,7 @@ and is refused before the chunk that would be too much. Contents that share chun
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
@@ -15,6 +16,8 @@ from davfs.core.model import Entry
 from davfs.core.ports import IndexView, ReplicaStore
 
 PAGE = 500
+REMEMBERED = 1000
+"""Reservations that ended, kept for those who looked before."""
 
 
 class Quota:
@@ -24,6 +27,7 @@ class Quota:
         self.store = store
         self._lock = Lock()
         self._reserved: dict[Share, int] = {}
+        self._ended: deque[tuple[int, int]] = deque(maxlen=REMEMBERED)
 
     @contextmanager
     def share(self, limit: int) -> Iterator[Share]:
@@ -32,19 +36,25 @@ class Quota:
         try:
             yield share
         finally:
-            with self._lock:
-                self._reserved.pop(share, None)
+            if share in self._reserved:
+                with self.store.view() as view:
+                    seen = view.committed.seq
+                with self._lock:
+                    self._ended.append((seen, self._reserved.pop(share)))
 
     def reserved(self) -> int:
         """Bytes that are on their way into the volume."""
         with self._lock:
             return sum(self._reserved.values())
 
-    def take(self, share: Share, count: int, used: int) -> None:
-        """Reserve ``count`` bytes more if they fit; :class:`QuotaExceeded`."""
+    def take(self, share: Share, count: int, view: IndexView) -> None:
+        """Reserve ``count`` bytes more if they fit beside what a view has; :class:`QuotaExceeded`."""
+        used, seen = view.usage()[1], view.committed.seq
         with self._lock:
             own = self._reserved.get(share, 0) + count
             others = sum(self._reserved.values()) - self._reserved.get(share, 0)
+            # What was committed since the view was opened is not in it, and is reserved no more.
+            others += sum(size for at, size in self._ended if at > seen)
             growth = own - share.credit  # what a change replaces gives its place to it, and to nobody else
             if growth > 0 and used + others + growth > share.limit:
                 raise QuotaExceeded(
@@ -69,10 +79,10 @@ class Share:
         if not self.limit:
             return
         if view is not None:
-            self._quota.take(self, count, view.usage()[1])
+            self._quota.take(self, count, view)
             return
         with self._quota.store.view() as fresh:
-            self._quota.take(self, count, fresh.usage()[1])
+            self._quota.take(self, count, fresh)
 
     def require(self, count: int) -> None:
         """:class:`QuotaExceeded` if so much would be too much; nothing is reserved."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import itertools
 import random
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path as Folder
 
@@ -141,6 +143,55 @@ def test_writers_at_the_same_time_share_what_is_left(drive: Drive) -> None:
     held = drive.own.held
     entry, _ = held.put(("first",), slow, None, mtime_ns=None, condition=lambda found: None, caller=drive.caller())
     assert entry.size + 2 * CHUNK == drive.used == QUOTA
+
+
+def test_many_writers_at_once_never_have_more_than_the_quota(drive: Drive) -> None:
+    """Six writers of bodies without a length, a chunk and a bit at a time, until nothing fits."""
+    writers, most = 6, 0
+    begun = threading.Barrier(writers)
+    refused: list[str] = []
+
+    def write(number: int) -> None:
+        nonlocal most
+        chosen = random.Random(number)
+        begun.wait(10)
+        for turn in itertools.count():
+            blocks = iter([bytes(CHUNK)] * chosen.randrange(1, 4) + [bytes(chosen.randrange(1, 300)), b""])
+
+            def read(_: int, blocks: Iterator[bytes] = blocks) -> bytes:
+                nonlocal most
+                most = max(most, drive.used)
+                time.sleep(0.001)
+                return next(blocks)
+
+            try:
+                drive.own.held.put(
+                    (f"{number}-{turn}",), read, None, mtime_ns=None, condition=lambda entry: None, caller=drive.caller()
+                )
+            except QuotaExceeded:
+                refused.append(f"{number}-{turn}")
+                return
+
+    drive.limit(4 * QUOTA)
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(writers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(refused) == writers
+    assert QUOTA < max(most, drive.used) <= 4 * QUOTA
+    assert drive.own.holder.quota.reserved() == 0
+    assert not any(drive.own.held.lookup((name,)) for name in refused)
+
+
+def test_what_was_committed_since_a_writer_looked_counts(drive: Drive) -> None:
+    """Another writer is done between a look at what is used and the reservation that follows it."""
+    with drive.own.store.view() as before, drive.own.holder.quota.share(QUOTA) as share:
+        assert before.usage()[1] == 0
+        drive.put("other", 6 * CHUNK)
+        with pytest.raises(QuotaExceeded):
+            share.take(4 * CHUNK + 1, before)
+        share.take(4 * CHUNK, before)
 
 
 def test_a_quota_is_a_number_of_bytes(drive: Drive) -> None:
