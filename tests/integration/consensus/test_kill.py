@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.integration.consensus.processes import NAMES, Members
 from tests.support.tools import full_size
 
-ROUNDS = int(os.environ.get("DAVFS_KILL_ROUNDS", "3"))
+ROUNDS = int(os.environ.get("DAVFS_KILL_ROUNDS", "2"))
 SEED = int(os.environ.get("DAVFS_KILL_SEED", str(random.randrange(1_000_000))))
 LEADERS = 10 if full_size() else 2
 ROOM_S = 0.0 if full_size() else 3.0  # for what else this machine does

@@ -344,12 +344,12 @@ def test_faults_of_the_network_lose_nothing_and_make_no_second_leader(tmp_path: 
 
 @pytest.mark.parametrize("seed", [1])
 def test_all_lose_what_was_not_synced_at_once(tmp_path: Path, seed: int) -> None:
-    """Simulated power loss: a member that is stopped keeps what its store was told to keep and nothing else."""
+    """A member that is stopped keeps what its store was told to keep and nothing else (``test_power.py``: what its disk was)."""
     choice = random.Random(seed)
     cluster = Cluster(tmp_path, timing=COMPACTING, seed=seed)
     acknowledged: list[str] = []
     try:
-        for power in range(5):
+        for power in range(2):
             cluster.leader()
             clients = Clients(cluster, f"{seed}-{power}")
             time.sleep(0.1 + choice.random() * 0.3)
@@ -359,7 +359,7 @@ def test_all_lose_what_was_not_synced_at_once(tmp_path: Path, seed: int) -> None
             for name in cluster.names:
                 cluster.start(name)
         cluster.leader()
-        assert len(acknowledged) > 100
+        assert len(acknowledged) > 20
         cluster.settle(acknowledged, 20)
         one_leader_a_term(cluster)
     finally:
