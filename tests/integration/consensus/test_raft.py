@@ -344,7 +344,7 @@ def test_faults_of_the_network_lose_nothing_and_make_no_second_leader(tmp_path: 
 
 @pytest.mark.parametrize("seed", [1])
 def test_all_lose_what_was_not_synced_at_once(tmp_path: Path, seed: int) -> None:
-    """A member that is stopped keeps what its store was told to keep and nothing else (``test_power.py``: what its disk was)."""
+    """A member that is stopped keeps what its store was told to keep and nothing else (of its disk: ``test_power.py``)."""
     choice = random.Random(seed)
     cluster = Cluster(tmp_path, timing=COMPACTING, seed=seed)
     acknowledged: list[str] = []
