@@ -18,6 +18,7 @@ from davfs.core.chunking import digest_of
 from davfs.core.cluster_state import ClusterState
 from davfs.core.errors import (
     ChunkMissing,
+    CorruptData,
     DavfsError,
     InvalidInput,
     Locked,
@@ -86,7 +87,10 @@ class HttpApi:
             return _refusal(error)
 
     def _answer(self, request: ApiRequest) -> ApiAnswer:
-        url = urlsplit(request.target)
+        try:
+            url = urlsplit(request.target)
+        except ValueError as error:
+            raise InvalidInput(f"that is no address: {error}") from None
         parts = [unquote(part) for part in url.path.split("/")]
         found = [(route, names) for route in self.routes if (names := _match(route.template, parts)) is not None]
         if not found:
@@ -160,7 +164,10 @@ class HttpApi:
             "records": [len(record) for record in records],
             "chunks": [],
         }
-        return _json(self._ask(call, "replica.append", args, b"".join(records))[0])
+        try:
+            return _json(self._ask(call, "replica.append", args, b"".join(records))[0])
+        except CorruptData as error:  # what came is damaged, not what is here
+            raise InvalidInput(error.message) from error
 
     # --- chunks -----------------------------------------------------------------------------------------------------
 

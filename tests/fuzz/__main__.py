@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tests.fuzz import bodies, headers, requests, stored
+from tests.fuzz import bodies, headers, nodes, requests, stored
 from tests.fuzz.runner import Parser, Report, run, table
 
 
 def parsers() -> list[Parser]:
     """Every parser that is tried."""
-    return [*headers.PARSERS, *bodies.PARSERS, *stored.parsers(), *requests.PARSERS]
+    return [*headers.PARSERS, *bodies.PARSERS, *stored.parsers(), *nodes.PARSERS, *requests.PARSERS]
 
 
 def main() -> int:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
 
 from davfs.cluster.assign import _without_bad
 from davfs.core import keys, values
-from davfs.core.errors import CorruptData
+from davfs.core.errors import CorruptData, DavfsError
 from davfs.core.late import is_sound
 from davfs.core.model import FILE, ROOT
 from davfs.core.record import DocumentChange, Record, decode, encode
 from davfs.crdt.documents import AutomergeDocuments
+from tests.fuzz import nodes
 from tests.golden.history import E2, VOLUME
-from tests.property.test_bad_bytes import Node, finish, truth
+from tests.property.test_bad_bytes import TOKEN, Node, finish, truth
 
 TOO_LATE = (1 << 63) + 5
 EMPTY = '{"N":[],"c":[]}'
@@ -75,6 +77,15 @@ def test_a_program_cannot_make_one_durable(node: Node, bad: bytes, monkeypatch):
         node.append(BEFORE[BEHIND], [LOG[BEHIND], replaced(bad, BEHIND + 2)])
     assert node.state() == there
     finish(node)  # by the same way: what is good is taken
+
+
+def test_over_http_a_damaged_record_is_the_program_s_mistake():
+    with ExitStack() as stack:
+        attempt = nodes._api(stack)
+        for body in (b"\0\0\0\3abc", b"\0\0\0\x16DR\2" + bytes(19), b"\0\0\0\1"):
+            target = f"/v1/volumes/demo/records?previous=1.1.{BEHIND}&committed=0"
+            with pytest.raises(DavfsError):  # 4xx; a 5xx would be Failed
+                attempt(b"\n".join([b"POST", target.encode(), b"Bearer " + TOKEN.hex().encode(), b"1.2", body]))
 
 
 def replaced(bad: bytes, seq: int) -> bytes:
