@@ -27,6 +27,7 @@ from davfs.node.init import (
     NodePlan,
     create_cluster,
     free_ports,
+    is_unfinished,
     new_user,
     port_is_free,
     write_config,
@@ -87,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
 def prepare(directory: Path, arguments: argparse.Namespace) -> list[NodeConfig]:
     """The nodes' configurations: those of an earlier run, changed where the command line says so, or new ones."""
     found = sorted(directory.glob(f"node-*/{CONFIG_NAME}"), key=lambda path: int(path.parent.name.removeprefix("node-")))
-    if not found:
+    if not found or is_unfinished(directory):
         found = _create(directory, arguments)
     count = arguments.nodes or len(found)
     if len(found) != count:

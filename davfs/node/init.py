@@ -33,9 +33,13 @@ from davfs.node.config import (
 )
 from davfs.node.render import render
 from davfs.rpc import certs
+from davfs.storage.files import make_directory, sync_directory, write_durably
 
 CONFIG_NAME = "davfs.toml"
 TLS = "tls"
+UNFINISHED = ".unfinished"
+"""A file in a cluster's folder while it is being made. What an attempt left that was cut short is made anew."""
+
 PUBLIC_AUTHORITY = "davfs-ca.crt"
 """A copy of the authority's certificate, for people's machines: it is no secret."""
 
@@ -72,18 +76,23 @@ class ClusterPlan:
 
 
 def create_cluster(directory: Path, plan: ClusterPlan) -> list[Path]:
-    """Write everything under ``directory``; the nodes' configuration files, in the plan's order.
+    """Write everything under ``directory``, durably; the nodes' configuration files, in the plan's order.
 
     :class:`ConfigError` if there is a cluster already, or if a node would refuse to start with what is planned.
     """
     directory = directory.absolute()
     files = [directory / node.name / CONFIG_NAME for node in plan.nodes]
-    if existing := [str(file) for file in files if file.exists()]:
+    unfinished = is_unfinished(directory)
+    if not unfinished and (existing := [str(file) for file in files if file.exists()]):
         raise ConfigError(f"there is a cluster already: {existing[0]}; choose another folder")
     cluster_id = secrets.token_hex(8)
     configs = [_node_config(file, node, plan, cluster_id) for node, file in zip(plan.nodes, files, strict=True)]
     for config in configs:  # before anything is written: would the node take it?
         parse_config(tomllib.loads(render(config)), config.file)
+    certs.make_folder(directory)
+    write_durably(directory / UNFINISHED, b"")
+    for file in directory.glob(f"*/{CONFIG_NAME}") if unfinished else ():
+        file.unlink()
     authority = directory / AUTHORITY
     if not (authority / certs.AUTHORITY_CERT).exists():
         certs.create_authority(authority)
@@ -92,11 +101,19 @@ def create_cluster(directory: Path, plan: ClusterPlan) -> list[Path]:
         certs.issue(authority, node.name, [node.host], config.file.parent / TLS, life)
         if plan.dav_tls:
             certs.issue_public(authority, [node.host, *plan.dav_names], config.file.parent / TLS)
-        config.data.mkdir(mode=0o700, exist_ok=True)
+        make_directory(config.data)
         write_config(config)
     if plan.dav_tls:
-        (directory / PUBLIC_AUTHORITY).write_bytes((authority / certs.AUTHORITY_CERT).read_bytes())
+        write_durably(directory / PUBLIC_AUTHORITY, (authority / certs.AUTHORITY_CERT).read_bytes())
+        (directory / PUBLIC_AUTHORITY).chmod(0o644)
+    (directory / UNFINISHED).unlink()
+    sync_directory(directory)
     return files
+
+
+def is_unfinished(directory: Path) -> bool:
+    """Whether a cluster's folder is what an attempt to make it has left that was cut short."""
+    return (directory / UNFINISHED).exists()
 
 
 def _node_config(file: Path, node: NodePlan, plan: ClusterPlan, cluster_id: str) -> NodeConfig:
@@ -126,13 +143,13 @@ def _node_config(file: Path, node: NodePlan, plan: ClusterPlan, cluster_id: str)
 
 
 def write_config(config: NodeConfig) -> None:
-    """Write (or replace) a node's file, whole or not at all; readable by its owner only: it holds password hashes.
+    """Write (or replace) a node's file, whole or not at all, durably; readable by its owner only: it holds password hashes.
 
     :class:`ConfigError`, and nothing is written, if the node would refuse it.
     """
     text = render(config)
     parse_config(tomllib.loads(text), config.file)
-    config.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    certs.make_folder(config.file.parent)
     temporary = config.file.with_name(config.file.name + ".new")
     temporary.unlink(missing_ok=True)
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -141,6 +158,7 @@ def write_config(config: NodeConfig) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     temporary.replace(config.file)
+    sync_directory(config.file.parent)
 
 
 def new_user(text: str) -> User:

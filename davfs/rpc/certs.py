@@ -47,13 +47,14 @@ _NODE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # one DNS label:
 def create_authority(directory: Path) -> Path:
     """Make the cluster's authority: ``ca.pem`` and ``ca.key`` in ``directory`` (mode 0600). Gives the path of ``ca.pem``.
 
-    :class:`ConfigError` if there is one already: a second one would cut off every node of the first.
+    :class:`ConfigError` if there is one already: a second one would cut off every node of the first. A key alone, which an
+    attempt left that was cut short, is used.
     """
-    cert_path = directory / AUTHORITY_CERT
-    if cert_path.exists() or (directory / AUTHORITY_KEY).exists():
+    cert_path, key_path = directory / AUTHORITY_CERT, directory / AUTHORITY_KEY
+    if cert_path.exists():
         raise ConfigError(f"{directory} holds a certificate authority already; use it or choose another directory")
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    key = ec.generate_private_key(ec.SECP256R1())
+    make_folder(directory)
+    key = _private_key(key_path) if key_path.exists() else ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "davfs cluster authority")])
     cert = (
         _builder(name, name, key.public_key(), AUTHORITY_LIFE)
@@ -62,7 +63,7 @@ def create_authority(directory: Path) -> Path:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    write_private(directory / AUTHORITY_KEY, key_bytes(key))
+    write_private(key_path, key_bytes(key))
     write_private(cert_path, cert.public_bytes(serialization.Encoding.PEM))
     return cert_path
 
@@ -147,7 +148,7 @@ def _sign(
     key = ec.generate_private_key(ec.SECP256R1())
     cert, authority = sign(directory, name, names, purposes, life, key.public_key())
     target = cert_file.parent
-    target.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(target)
     write_private(key_file, key_bytes(key))
     write_private(cert_file, cert.public_bytes(serialization.Encoding.PEM))
     if not (target / AUTHORITY_CERT).exists():
@@ -166,11 +167,9 @@ def sign(
     """(certificate for ``key``, the authority's certificate); :class:`ConfigError` without a usable authority."""
     try:
         authority = x509.load_pem_x509_certificate((directory / AUTHORITY_CERT).read_bytes())
-        authority_key = serialization.load_pem_private_key((directory / AUTHORITY_KEY).read_bytes(), password=None)
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read the certificate authority in {directory}: {error}") from error
-    if not isinstance(authority_key, ec.EllipticCurvePrivateKey):
-        raise ConfigError(f"{directory / AUTHORITY_KEY} is no elliptic-curve key")
+    authority_key = _private_key(directory / AUTHORITY_KEY)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     left = authority.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
     if left <= datetime.timedelta(0):
@@ -236,8 +235,37 @@ def key_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
     )
 
 
+def _private_key(file: Path) -> ec.EllipticCurvePrivateKey:
+    """The key of an authority; :class:`ConfigError`."""
+    try:
+        key = serialization.load_pem_private_key(file.read_bytes(), password=None)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read the key of the certificate authority {file}: {error}") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise ConfigError(f"{file} is no elliptic-curve key")
+    return key
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that only its owner may enter, and those above it; their names are durable."""
+    folder = folder.absolute()
+    if not folder.parent.exists():
+        make_folder(folder.parent)
+    folder.mkdir(exist_ok=True, mode=0o700)
+    sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def write_private(path: Path, data: bytes) -> None:
-    """Appear whole or not at all, never readable by others."""
+    """Appear whole or not at all, durably, never readable by others."""
     temporary = path.with_name(path.name + ".new")
     temporary.unlink(missing_ok=True)
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -246,3 +274,4 @@ def write_private(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+    sync_folder(path.parent)

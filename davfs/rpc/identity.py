@@ -105,19 +105,8 @@ def replace_pair(cert_file: Path, key_file: Path, cert: bytes, key: bytes) -> No
     next_cert, next_key = (file.with_name(file.name + _NEXT) for file in (cert_file, key_file))
     next_cert.unlink(missing_ok=True)  # what is left of an attempt before must not be taken for this one's
     certs.write_private(next_key, key)
-    certs.write_private(next_cert, cert)
-    _sync(cert_file.parent, key_file.parent)  # from here on the new pair is complete
+    certs.write_private(next_cert, cert)  # from here on the new pair is complete
     _complete(cert_file, key_file)
-    _sync(cert_file.parent, key_file.parent)
-
-
-def _sync(*folders: Path) -> None:
-    for folder in set(folders):
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _complete(cert_file: Path, key_file: Path) -> None:
@@ -127,7 +116,9 @@ def _complete(cert_file: Path, key_file: Path) -> None:
         if next_cert.exists():
             if next_key.exists():
                 os.replace(next_key, key_file)
+            certs.sync_folder(key_file.parent)  # a power loss must not undo this and leave what follows
             os.replace(next_cert, cert_file)
+            certs.sync_folder(cert_file.parent)
 
 
 def server_context(authority: Path, cert: Path, key: Path) -> ssl.SSLContext:

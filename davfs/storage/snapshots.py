@@ -123,7 +123,13 @@ class SnapshotFiles:
         if self._incoming.stat().st_size != snapshot.size or _digest(self._incoming) != snapshot.id:
             self.discard()
             raise CorruptData("a snapshot arrived with other bytes than it was announced with; it is fetched anew")
-        os.rename(self._incoming, self._ready)
+        try:
+            with self._incoming.open("rb") as file:
+                os.fsync(file.fileno())  # its new name says that it was verified: a power loss must not make that untrue
+            os.rename(self._incoming, self._ready)
+            sync_directory(self._path.parent)
+        except OSError as error:
+            raise as_domain_error(error, self._incoming) from error
 
     def open_ready(self, snapshot: Snapshot) -> sqlite3.Connection:
         """The verified snapshot, in the newest format; it has no write-ahead log."""
@@ -143,6 +149,7 @@ class SnapshotFiles:
         try:
             with self._ready.open("rb") as file:
                 os.fsync(file.fileno())
+            sync_directory(self._path.parent)  # the old database's write-ahead log is gone for good: it fits no other
             os.rename(self._ready, self._path)
             sync_directory(self._path.parent)
         except OSError as error:

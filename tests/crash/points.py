@@ -28,6 +28,7 @@ class Point:
     where: str
     left: Left
     allowed: tuple[State, ...]
+    kind: str = "node"
 
 
 @dataclass(slots=True)
@@ -65,7 +66,7 @@ def points(recording: Recording, scenarios: Sequence[str] = (), widest: int = 10
         allowed = _allowed(recording, steps, acknowledged)
         for keep in crashes(disk, spread):
             where = f"after {call.kind} {call.path} (call {number}, {step.what}), {keep.name}"
-            yield Point(step.scenario, number, where, disk.left(keep), allowed)
+            yield Point(step.scenario, number, where, disk.left(keep), allowed, recording.kind)
 
 
 def _allowed(recording: Recording, steps: Sequence[Step], acknowledged: int) -> tuple[State, ...]:
@@ -136,7 +137,7 @@ def run(
         folder = scratch / f"crash-{count}"
         point.left.build(folder)
         restarter = idle.pop()
-        restarter.ask(folder)
+        restarter.ask(folder, point.kind)
         waiting.append((restarter, folder, point))
         if tell is not None:
             tell(rows)

@@ -34,6 +34,8 @@ class Sample:
 
     def offer(self, point: Point, scratch: Path) -> None:
         """Perhaps keep a point."""
+        if point.kind != "node":
+            return
         seen = self._seen[point.scenario] = self._seen.get(point.scenario, 0) + 1
         place = seen - 1 if seen <= self._count else self._source.randrange(seen)
         if place < self._count:

@@ -61,6 +61,8 @@ class Recording:
     calls: list[Call]
     steps: list[Step]
     first: State = field(default_factory=State)
+    kind: str = "node"
+    """How a restart looks at it (``restart.LOOKS``)."""
 
 
 def make_cluster(folder: Path) -> None:
@@ -146,6 +148,13 @@ class Session:
         assert 200 <= answer.status < 300, f"{method} {path} was answered {answer.status}: {text[:300]!r}"
         return answer
 
+    def status(self, method: str, path: str) -> int:
+        """The status that one request is answered with."""
+        self._client.request(method, path, None, {"Depth": "0"})
+        answer = self._client.getresponse()
+        answer.read()
+        return answer.status
+
     def ask(
         self, scenario: str, method: str, path: str, body: bytes | None = None, *states: State, **headers: str
     ) -> str:
@@ -200,6 +209,18 @@ class Session:
             if path == source or path.startswith(f"{source}/")
         }
         return self.with_tree(new, target, *([] if copied else [source]))
+
+
+def program(
+    name: str, folder: Path, scratch: Path, scenario: str, first: State, states: tuple[State, ...], kind: str = ""
+) -> Recording:
+    """Record one of ``programs.py`` over a folder; ``states`` as of a step."""
+    before, record = scratch / f"{folder.name}.before", scratch / f"{folder.name}.trace"
+    shutil.copytree(folder, before)
+    words = [sys.executable, "-m", "tests.crash.programs", name, str(folder)]
+    done = subprocess.run([*trace.command(record), *words], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return Recording(before, trace.read(record, folder), [Step(scenario, name, states)], first, kind or name)
 
 
 def digest(data: bytes) -> str:

@@ -1,9 +1,9 @@
 """A node restarted on what a crash has left: the production composition, in a process of its own, and what it then serves.
 
-``python -m tests.crash.restart`` reads one folder of a cluster after the other from its input; for each it forks a child that
-builds ``davfs.node.main.Node`` from ``node-1/davfs.toml``, lets Raft elect it, takes every volume over as after a crash, reads
+``python -m tests.crash.restart`` reads lines: what to look for, and a cluster's folder. For each it forks a child that builds
+``davfs.node.main.Node`` from ``node-1/davfs.toml``, lets Raft elect it, takes every volume over as after a crash, reads
 everything and looks it through as ``davfs volume fsck`` does. Only the listeners are not opened, and Raft's elections do not
-wait for others. One line of JSON comes back for each: :class:`Found`.
+wait for others. One line of JSON comes back for each.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from hashlib import sha256
@@ -49,9 +49,73 @@ def examine(folder: Path) -> dict[str, Any]:
             volumes[volume.name] = _volume(node, volume.name, volume.id)
         if trouble:
             raise RuntimeError(trouble[0])
-        result = {"volumes": volumes}
-        print(json.dumps(result), flush=True)
-        os._exit(0)  # nothing of this is kept, and closing in order takes a second
+        stack.pop_all()  # nothing of this is kept, and closing in order takes a second
+        return {"volumes": volumes}
+
+
+def made(folder: Path) -> dict[str, Any]:
+    """Make the cluster again, as one does after a crash: whether that was needed, and whether a node starts on it."""
+    from davfs.core.errors import ConfigError
+    from davfs.node.init import create_cluster
+    from tests.crash.programs import PLAN
+
+    try:
+        create_cluster(folder, PLAN)
+        which = "made again"
+    except ConfigError as error:
+        if "already" not in error.message:
+            raise
+        which = "there"
+    _one(folder)
+    return {"volumes": {"demo": {"tree": {"cluster": which}, "locks": [], "problems": []}}}
+
+
+def certified(folder: Path) -> dict[str, Any]:
+    """Which certificate a node has."""
+    from davfs.node.config import load_config
+    from davfs.node.renewal import load_own
+
+    serial = load_own(load_config(folder / NODE / "davfs.toml")).own.serial
+    return {"volumes": {"demo": {"tree": {"certificate": serial}, "locks": [], "problems": []}}}
+
+
+def installed(folder: Path) -> dict[str, Any]:
+    """Go on with a snapshot that has arrived, as the next one to ask would: the names in the replica then."""
+    from davfs.cluster.fsck import Examination
+    from davfs.core.errors import CorruptData
+    from davfs.core.model import ROOT
+    from davfs.crdt.documents import AutomergeDocuments
+    from davfs.storage.replica_db import ReplicaDb
+
+    (database,) = (folder / NODE / "data" / "volumes").glob("*.sqlite")
+    store = ReplicaDb(database)
+    arrived = store.arrived()
+    if arrived is not None and arrived[1] == arrived[0].size:
+        with contextlib.suppress(CorruptData):  # what has come is fetched anew
+            store.install()
+    with store.view() as view:
+        tree = {entry.name: entry.kind for entry in view.children(ROOT)}
+    with store.audit() as audit:
+        steps = Examination(audit, AutomergeDocuments(), database.stem).steps()
+        problems = [f"{problem.kind}: {problem.text}" for step in steps for problem in step.problems]
+    return {"volumes": {"demo": {"tree": tree, "locks": [], "problems": problems}}}
+
+
+LOOKS: Mapping[str, Callable[[Path], dict[str, Any]]] = {
+    "node": examine,
+    "init": made,
+    "renew": certified,
+    "install": installed,
+}
+"""What to look for after what was recorded."""
+
+
+def _one(folder: Path) -> None:
+    from davfs.node.config import load_config
+    from davfs.node.main import Node
+
+    node = Node(load_config(folder / NODE / "davfs.toml"), ExitStack())
+    _await(lambda: node.raft.leader is not None, "a leader of Raft")
 
 
 def _volume(node: Any, name: str, volume_id: str) -> dict[str, Any]:
@@ -102,10 +166,11 @@ def _await(condition: Any, what: str, limit_s: float = 10.0) -> None:
         time.sleep(0.002)
 
 
-def _child(folder: Path, out: int) -> None:
+def _child(asked: str, out: int) -> None:
     os.dup2(out, 1)
+    kind, _, folder = asked.partition(" ")
     try:
-        examine(folder)
+        print(json.dumps(LOOKS[kind](Path(folder))), flush=True)
     except BaseException as error:  # whatever it is, it is the answer
         where = traceback.extract_tb(error.__traceback__)[-1]
         text = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
@@ -126,7 +191,7 @@ def _serve() -> None:
         pid = os.fork()
         if not pid:
             os.close(reader)
-            _child(Path(line.strip()), writer)
+            _child(line.strip(), writer)
         os.close(writer)
         answer = _read(reader, pid)
         os.waitpid(pid, 0)
@@ -157,9 +222,10 @@ class Restarter:
             cwd=Path(__file__).parents[2],
         )  # fmt: skip
 
-    def ask(self, folder: Path) -> None:
+    def ask(self, folder: Path, kind: str = "node") -> None:
+        """``kind``: what was recorded (``LOOKS``)."""
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{folder}\n")
+        self._process.stdin.write(f"{kind} {folder}\n")
         self._process.stdin.flush()
 
     def answer(self) -> dict[str, Any]:

@@ -5,15 +5,29 @@ A step of the scenario "" is on the way to another one, and its points are not l
 
 from __future__ import annotations
 
+import gzip
+import json
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 
+from davfs.consensus.raft import RaftNode
+from davfs.core.cluster_state import ClusterState, value_of
+from davfs.core.model import DIRECTORY, VolumePolicy
+from davfs.core.model import ROOT as ROOT_INODE
 from davfs.core.record import COMPACT, decode
-from tests.crash.record import CHUNK, VOLUME, Recording, Session, State, digest, make_cluster, recorded
-from tests.crash.restart import NODE
+from davfs.node.config import load_config
+from davfs.node.renewal import load_own
+from davfs.storage.chunk_store import DiskChunkStore
+from davfs.storage.migrations import FORMAT
+from davfs.storage.raft_journal import RaftJournal
+from davfs.storage.replica_db import ReplicaDb
+from tests.crash.record import CHUNK, ROOT, VOLUME, Recording, Session, State, digest, make_cluster, program, recorded
+from tests.crash.restart import NODE, restarters
+from tests.golden import history
 
 LOCK = (
     b'<?xml version="1.0"?><lockinfo xmlns="DAV:"><lockscope><exclusive/></lockscope><locktype><write/></locktype>'
@@ -143,6 +157,164 @@ def again(folder: Path, scratch: Path) -> Recording:
     return node.recording()
 
 
+def snapshot(folder: Path, scratch: Path) -> Recording:
+    """A replica that was away is given a snapshot of one that is further."""
+    make_cluster(folder)
+    with recorded(folder, scratch) as node:
+        _new_volume(node, "")
+        node.put("", "a.txt", b"old")
+        node.put("", "big.bin", content(1, CHUNK + 1))
+        old = node.state
+        node.stop("")
+    data = folder / NODE / "data"
+    (database,) = data.glob("volumes/*.sqlite")
+    shutil.copy(database, scratch / "old")
+    shutil.rmtree(scratch / f"{folder.name}.before")
+    with recorded(folder, scratch, old) as node:
+        node.answered("PROPFIND", f"/{VOLUME}/", None, Depth="1")
+        node.note("", "PROPFIND")
+        node.put("", "a.txt", b"new")
+        node.put("", "c.txt", b"more " * 4000)
+        node.ask("", "DELETE", "big.bin", None, node.with_tree({}, "big.bin"))
+        new = node.state
+        node.stop("")
+    shutil.rmtree(scratch / f"{folder.name}.before")
+    store = ReplicaDb(database)
+    frozen = store.freeze(1 << 30)
+    (folder / "snapshot").write_bytes(store.read_frozen(frozen.id, 0, frozen.size))
+    (folder / "snapshot.json").write_text(
+        json.dumps({"id": frozen.id, "position": frozen.position, "size": frozen.size})
+    )
+    store.close()
+    shutil.copy(scratch / "old", database)
+    for extra in data.glob("volumes/*.sqlite-*"):
+        extra.unlink()
+    return program("install", folder, scratch, "installation of a snapshot, node", old, (new,), "node")
+
+
+def install(folder: Path, scratch: Path) -> Recording:
+    """The same of one replica's database alone; the restart goes on with what has arrived."""
+    folder.mkdir()
+    volumes = folder / NODE / "data" / "volumes"
+    volumes.mkdir(parents=True)
+    database = volumes / f"{history.VOLUME}.sqlite"
+    states = []
+    for names in (("old",), ("new", "newer")):
+        store = ReplicaDb(database)
+        writer = history.Writer(store)
+        for name in names:
+            edits = writer.edits(history.E1)
+            edits.create(ROOT_INODE, name, DIRECTORY, history.MTIME_NS)
+            writer.do(edits)
+        with store.view() as view:
+            states.append(State({entry.name: entry.kind for entry in view.children(ROOT_INODE)}))
+        if len(states) == 2:
+            frozen = store.freeze(1 << 30)
+            (folder / "snapshot").write_bytes(store.read_frozen(frozen.id, 0, frozen.size))
+            about = {"id": frozen.id, "position": frozen.position, "size": frozen.size}
+            (folder / "snapshot.json").write_text(json.dumps(about))
+        store.close()
+        if len(states) == 1:
+            shutil.copy(database, scratch / "old")
+    shutil.copy(scratch / "old", database)
+    return program("install", folder, scratch, "installation of a snapshot", states[0], (states[1],))
+
+
+def init(folder: Path, scratch: Path) -> Recording:
+    """``davfs init``: a cluster is there, or is made when one asks again."""
+    folder.mkdir()
+    anew, there = State({"cluster": "made again"}), State({"cluster": "there"})
+    return program("init", folder, scratch, "init", anew, (anew, there))
+
+
+def renewal(folder: Path, scratch: Path) -> Recording:
+    """A certificate is renewed."""
+    make_cluster(folder)
+    config = load_config(folder / NODE / "davfs.toml")
+    old = State({"certificate": load_own(config).own.serial})
+    recording = program("renew", folder, scratch, "certificate renewal", old, (old,))
+    new = State({"certificate": load_own(config).own.serial})
+    recording.steps = [replace(recording.steps[0], states=(new,))]
+    return recording
+
+
+def migration(folder: Path, scratch: Path) -> Recording:
+    """A node of this version starts on a replica's database of format 1."""
+    make_cluster(folder)
+    with recorded(folder, scratch) as node:
+        time.sleep(ENTER_S)
+        node.stop("")
+    shutil.rmtree(scratch / f"{folder.name}.before")
+    data = folder / NODE / "data"
+    database = data / "volumes" / f"{history.VOLUME}.sqlite"
+    database.write_bytes(gzip.decompress((ROOT / "tests/golden/vectors/replica-1.sqlite.gz").read_bytes()))
+    with sqlite3.connect(database) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (1,)
+        (incarnation,) = db.execute("SELECT incarnation FROM state").fetchone()
+    _give_volume(data, incarnation)
+    chunks = DiskChunkStore(data / "chunks")
+    for number in range(4):
+        for size in (1, 100):
+            (chunk,) = history.chunks_of(number, 1, size)
+            chunks.put(history.VOLUME, chunk.digest, history.content(number, size))
+    migrated = scratch / "migrated"
+    shutil.copytree(folder, migrated)
+    with restarters(1) as (restarter,):
+        restarter.ask(migrated)
+        found = restarter.answer()["volumes"][VOLUME]
+    assert "Papers/larger.bin" in found["tree"] and not found["problems"], found
+    with recorded(folder, scratch, State(found["tree"]), start="migration of an older store") as node:
+        until = time.monotonic() + 30.0
+        while node.status("PROPFIND", f"/{VOLUME}/") == 503 and time.monotonic() < until:
+            node.note("migration of an older store", "PROPFIND")
+            time.sleep(0.1)
+        node.note("migration of an older store", "PROPFIND")
+        node.put("migration of an older store", "new.txt", b"after it")
+    recording = node.recording()
+    with sqlite3.connect(database) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (FORMAT,)
+    return recording
+
+
+def _give_volume(data: Path, incarnation: str) -> None:
+    """Let Raft know the volume of the golden vectors, with epochs beyond those of its records."""
+    state = ClusterState()
+    policy = asdict(VolumePolicy(copies=1, write_quorum=1, replicas=1, chunk_size=CHUNK, trash_days=0))
+    raft = RaftNode(NODE, [NODE], RaftJournal(data / "raft" / "journal.db"), state, NoNetwork())
+    try:
+        for number, command in enumerate([
+            ("volume_create", history.VOLUME, VOLUME, policy, [NODE]),
+            ("replica_admit", history.VOLUME, NODE, incarnation, None),
+            *(
+                command
+                for counter in range(1, 4)
+                for command in (
+                    ("assign", history.VOLUME, "0" * 64, NODE, 5.0),
+                    ("expire", history.VOLUME, [1, counter], 0),
+                )
+            ),
+        ]):  # fmt: skip
+            value_of(raft.submit((f"set up {number}", *command), 5.0))
+    finally:
+        raft.close()
+
+
+class NoNetwork:
+    """There are no other nodes."""
+
+    def start(self, receive: Callable[[str, bytes], None]) -> None:
+        pass
+
+    def send(self, peer: str, frame: bytes) -> bool:
+        return False
+
+    def set_peers(self, peers: Iterable[str]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 def _new_volume(node: Session, scenario: str = "volume create") -> None:
     time.sleep(ENTER_S)
     node.command(scenario, "volume", "create", VOLUME, states=(State({}),))
@@ -154,4 +326,7 @@ def _lock(node: Session, scenario: str, path: str) -> str:
     return node.ask(scenario, "LOCK", path, LOCK, State(node.state.tree, node.state.locks | {path}))
 
 
-RECORDINGS: Mapping[str, Callable[[Path, Path], Recording]] = {"drive": drive, "background": background, "again": again}
+RECORDINGS: Mapping[str, Callable[[Path, Path], Recording]] = {
+    "init": init, "renewal": renewal, "drive": drive, "background": background, "again": again, "migration": migration,
+    "snapshot": snapshot, "install": install,
+}  # fmt: skip

@@ -18,7 +18,7 @@ from tests.crash.record import Recording
 from tests.crash.restart import Restarter, restarters
 from tests.support.tools import require_tool
 
-SAMPLE = 24
+SAMPLE = 20
 PLAIN = ("all", "synced", "names")
 TELLING = ("answer", "rename")
 
@@ -74,3 +74,16 @@ def test_a_careless_davfs_is_found(
     wrong = _wrong(found, workers, scratch, stop_at=1)
     print(wrong)
     assert wrong
+
+
+@pytest.mark.parametrize("name", ["renewal", "install"])
+def test_programs_leave_the_old_or_the_new(name: str, workers: list[Restarter], scratch: Path) -> None:
+    require_tool("strace")
+    recording = scenarios.RECORDINGS[name](scratch / "cluster", scratch)
+    renamed = [number for number, call in enumerate(recording.calls) if call.kind in ("rename", "mark")]
+    found = (
+        point
+        for point in points.points(recording, widest=3)
+        if point.number in renamed[-3:] and point.left.keep.name in ("synced", "names", "one lost", "one kept")
+    )
+    assert _wrong(found, workers, scratch / "states") == []
