@@ -115,6 +115,8 @@ class Simulation:
             loop.fail("late records are not settled after all faults ended")
         elif not self._nothing_is_orphaned():
             loop.fail(f"chunks that nothing refers to are not collected: {self.cluster.collected.orphans()[:4]}")
+        elif not loop.run_until(self._nothing_is_late, HEAL_LIMIT_S):  # the collectors may have opened epochs meanwhile
+            loop.fail("invariant 5: the replicas do not become the same after the last collection")
 
     def _until_served(self, reader: Client) -> Protocol_[None]:
         while (yield from reader.request(("list", (TOPS[0],)))).outcome is None:

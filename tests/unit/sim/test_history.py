@@ -227,3 +227,29 @@ def test_a_long_history_of_many_clients_is_judged_in_time() -> None:
     read.outcome = ("ok", b"17")
     assert judge(history, START) != []
     assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_many_unknown_outcomes_in_one_directory_are_decided(seed: int) -> None:
+    """Everything is connected by listings and moves, 15 % of the outcomes are unknown; half of those took effect, some late."""
+    rng = random.Random(seed)
+    tree, history, late = START, [], []
+    for number in range(300):
+        while late and rng.random() < 0.1:
+            tree, _ = apply(tree, late.pop(rng.randrange(len(late))))
+        names = [("d", rng.choice("abcd")) for _ in range(2)]
+        body = b"%d" % number
+        ops = (("put", names[0], body), ("get", names[0]), ("list", ("d",)), ("move", *names, True), ("delete", names[0]))
+        what: tuple[Any, ...] = rng.choices(ops, (4, 4, 1, 1, 1))[0]
+        operation = Operation("c", what, number - rng.uniform(0, 4), number + rng.uniform(0, 4))
+        if rng.random() < 0.15:
+            operation.ended = None
+            if rng.random() < 0.5:
+                late.append(what)
+        else:
+            tree, operation.outcome = apply(tree, what)
+        history.append(operation)
+    assert judge(history, START, budget=20_000) == []
+    read = [one for one in history if one.op[0] == "get" and one.outcome is not None and one.outcome[0] == "ok"][-2]
+    read.outcome = ("ok", b"0")
+    assert judge(history, START, budget=20_000) != []
