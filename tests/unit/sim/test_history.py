@@ -233,7 +233,8 @@ def test_a_long_history_of_many_clients_is_judged_in_time() -> None:
 def test_many_unknown_outcomes_in_one_directory_are_decided(seed: int) -> None:
     """Everything is connected by listings and moves, 15 % of the outcomes are unknown; half of those took effect, some late."""
     rng = random.Random(seed)
-    tree, history, late = START, [], []
+    tree, history = START, []
+    late: list[tuple[Any, ...]] = []
     for number in range(300):
         while late and rng.random() < 0.1:
             tree, _ = apply(tree, late.pop(rng.randrange(len(late))))
