@@ -46,9 +46,10 @@ def unpack(data: bytes) -> Parcel:
             raise ValueError(f"snapshot of format {version} is unknown here or damaged")
         before, last, state = msgpack.unpackb(body, raw=False)
         parcel = Parcel(LogSnapshot(last[1], state), LogEntry(*before), LogEntry(*last))
-    except (TypeError, ValueError, msgpack.UnpackException) as error:
+        follows = parcel.before.index == parcel.last.index - 1
+    except (TypeError, ValueError, IndexError, KeyError, msgpack.UnpackException) as error:
         raise ValueError(f"not a snapshot: {error}") from error
-    if parcel.before.index != parcel.last.index - 1:
+    if not follows:
         raise ValueError("a snapshot's two entries do not follow one another")
     return parcel
 

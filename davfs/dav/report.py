@@ -64,9 +64,9 @@ def _parse(request: Request, root: Element) -> SyncRequest:
     if prop is None:
         raise InvalidInput("sync-collection needs a prop element")
     count = root.findtext(f"{xml.DAV}limit/{xml.DAV}nresults")
-    if count is not None and (not _NUMBER.fullmatch(count.strip()) or int(count) < 1):
+    if count is not None and (not _NUMBER.fullmatch(count.strip()) or int(count.strip()) < 1):
         raise InvalidInput("nresults is a number from 1 on, of 18 digits at most")
-    return SyncRequest(token, level == "infinite", min(int(count or PAGE), PAGE), Wanted(names_in(prop)))
+    return SyncRequest(token, level == "infinite", min(int((count or str(PAGE)).strip()), PAGE), Wanted(names_in(prop)))
 
 
 def _responses(request: Request, volume: Volume, page: ChangePage, wanted: Wanted) -> Iterator[str]:

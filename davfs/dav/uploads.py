@@ -101,7 +101,7 @@ def _total(request: Request) -> int | None:
     text = request.header("OC-Total-Length")
     if text is not None and not _NUMBER.fullmatch(text.strip()):
         raise InvalidInput("OC-Total-Length is a number of bytes")
-    return None if text is None else int(text)
+    return None if text is None else int(text.strip())
 
 
 def _delete(request: Request, volume: Volume) -> Response:

@@ -176,7 +176,7 @@ def load_config(file: Path) -> NodeConfig:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{file}: no such file; `davfs init` writes the configuration of a new cluster") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:  # of TOML, of UTF-8, of numbers of thousands of digits
         raise ConfigError(f"{file}: cannot be read: {error}", file=str(file)) from error
     return parse_config(document, file)
 
@@ -361,14 +361,17 @@ def _address(table: Table, key: str) -> Address:
 def parse_address(text: str) -> Address:
     """(host, port) of ``HOST:PORT``; :class:`InvalidInput`."""
     host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or not 1 <= int(port) <= 65535:
+    if not host or not port.isdigit() or len(port) > 5 or not 1 <= int(port) <= 65535:
         raise InvalidInput(f"must be HOST:PORT with a port from 1 to 65535, not {text!r}")
     return host.strip("[]"), int(port)
 
 
 def _url(table: Table, key: str) -> str:
     text = table.text(key)
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:
+        table.wrong(key, f"is no address: {error}")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
         table.wrong(key, f"must be http://HOST:PORT or https://HOST:PORT, not {text!r}")
     return text.rstrip("/")

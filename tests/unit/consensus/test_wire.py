@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import random
 
 import msgpack
 import pytest
 
-from davfs.consensus import membership, wire
+from davfs.consensus import membership, snapshots, wire
 from davfs.consensus.wire import DATA, Frame
 
 
@@ -107,3 +108,10 @@ def test_a_message_whose_type_is_no_text_is_refused() -> None:
 def test_a_membership_of_another_shape_is_refused(value) -> None:
     with pytest.raises(ValueError, match="membership"):
         membership.decode(membership.CONFIG + msgpack.packb(value))
+
+
+@pytest.mark.parametrize("entries", [[[b"x", 6, 2], []], [[b"x", [], 2], [b"y", [7], 2]], [[b"x", 6, 2], [b"y"]], [{}, {}]])
+def test_a_snapshot_of_another_shape_is_refused(entries) -> None:
+    body = msgpack.packb([*entries, b"state"])
+    with pytest.raises(ValueError, match="snapshot"):
+        snapshots.unpack(msgpack.packb([snapshots.FORMAT, hashlib.sha256(body).digest(), body]))

@@ -58,6 +58,10 @@ def test_credentials_of_other_characters_are_no_error_of_ours():
         Authenticator({}, anonymous=False).identify("Basic w\x8e")
 
 
+def test_blanks_of_all_kinds_around_a_number():
+    assert uploads._total(request("MOVE", oc_total_length="5\x1d")) == 5
+
+
 @pytest.mark.parametrize("digits", ["9" * 5000, "", "x"])
 def test_numbers_beyond_all_measure(digits):
     with pytest.raises(InvalidInput):

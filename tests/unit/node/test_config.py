@@ -108,6 +108,7 @@ def test_paths_are_relative_to_the_file_and_defaults_are_the_designs() -> None:
         ("cluster.defaults.consistency", "eventual", "must be one of 'strict', 'available', not 'eventual'"),
         ("cluster.defaults.chunk_size", 100, "cluster.defaults.chunk_size: must be a whole number from 4096"),
         ("limits.dav_thread", 4, "unknown key 'limits.dav_thread' (did you mean 'dav_threads'?)"),
+        ("rpc.listen", "127.0.0.1:" + "9" * 5000, "rpc.listen: must be HOST:PORT"),
         ("limits.dav_threads", 0, "limits.dav_threads: must be a whole number from 1"),
     ],
 )
