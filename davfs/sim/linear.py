@@ -1,7 +1,8 @@
 """The search for an order that explains a history: Wing and Gong (1993) with Lowe's memo (2017), and four prunings.
 
-Lowe: a set of operations done with the tree that they led to is looked at once. Besides: (1) an operation that may come now,
-is answered as it was and changes nothing comes now, for it forbids nothing; (2) of two ways to the same operations done and the
+Lowe: a set of operations done with the tree that they led to is looked at once. Besides: (1) a read or a refusal that may
+come now and is answered as it was comes now, for it forbids nothing (a change that changes nothing here may be needed later:
+the removal of a property that is not there yet); (2) of two ways to the same operations done and the
 same tree, the one that left more operations of unknown outcome to choose from serves for both; (3) an unknown one comes right
 before something to which it makes a difference, for it may come as late as one likes; of two that make none to each other
 the first comes first; (4) orders in which few unknown ones stand in a row are tried first. May import only the model.
@@ -112,7 +113,7 @@ class _Search:
             tree, outcome = self.step(state.tree, number)
             if outcome != self.known[number].outcome or self.is_idle(state, number, tree, outcome):
                 continue
-            if tree == state.tree:
+            if tree == state.tree and (outcome[0] != "ok" or self.known[number].op[0] in READS):
                 return [self.done(state, number, tree)], candidates, False
             changes.append(self.done(state, number, tree))
         unknown: list[_State] = []

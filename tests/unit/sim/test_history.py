@@ -254,3 +254,16 @@ def test_many_unknown_outcomes_in_one_directory_are_decided(seed: int) -> None:
     read = [one for one in history if one.op[0] == "get" and one.outcome is not None and one.outcome[0] == "ok"][-2]
     read.outcome = ("ok", b"0")
     assert judge(history, START, budget=20_000) != []
+
+
+def test_what_changes_nothing_yet_may_come_later() -> None:
+    """A property is removed while another client sets it, and is gone afterwards: it was set, then removed."""
+    start = tree_of({("f",): b""})
+    history = [
+        Operation("one", ("proppatch", ("f",), "p", "v"), 1, 4, ("ok", True)),
+        Operation("two", ("proppatch", ("f",), "p", None), 2, 3, ("ok", True)),
+    ]
+    gone = Operation("three", ("props", ("f",)), 5, 6, ("ok", ()))
+    there = Operation("three", ("props", ("f",)), 5, 6, ("ok", (("p", "v"),)))
+    assert judge([*history, gone], start) == judge([*history, there], start) == []
+    assert judge([*history, Operation("three", ("props", ("f",)), 5, 6, ("ok", (("p", "w"),)))], start)
