@@ -45,7 +45,7 @@ def main(words: list[str]) -> int:
         print("on loopback; left out: " + "; ".join(world.left_out), flush=True)
     else:
         small = tuple(random.Random(seed).sample(range(1, arguments.nodes + 1), arguments.nodes // 2))
-        world = Namespaces(arguments.nodes, small, SMALL_MIB)
+        world = Namespaces(arguments.nodes, small, SMALL_MIB + round(arguments.seconds))  # what clients leave grows with time
     print(f"seed {seed}", flush=True)
     run = Run(world, seed, arguments.seconds, lambda line: print(line, flush=True), kinds, arguments.longest)
     try:
