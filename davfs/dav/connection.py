@@ -9,6 +9,7 @@ from __future__ import annotations
 import email.utils
 import logging
 import math
+import re
 import socket
 import time
 from contextlib import nullcontext, suppress
@@ -37,6 +38,7 @@ LINGER_TIME = 2.0  # seconds that a closed connection still takes bytes, so that
 LINGER_BYTES = 64 * LARGE
 NEXT_REQUEST = 0.02  # seconds that a thread waits for the next request before it turns to other connections
 HANDSHAKE_LIMIT = 10.0  # seconds from the acceptance of a connection to the end of its TLS handshake
+_FIELD_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.1; what is forwarded has no other either
 _ONCE = frozenset((b"Content-Length", b"Host", b"Transfer-Encoding", b"Content-Range", b"Destination"))
 
 log = logging.getLogger(__name__)
@@ -115,7 +117,11 @@ class DavRequest(_RequestBase):
     def read_request_line(self) -> bool:
         """The first line; whether it is well-formed (it has been answered if not)."""
         try:
-            return bool(super().read_request_line())
+            if not super().read_request_line():
+                return False
+            if not self.uri.isascii() or any(byte < 33 or byte == 127 for byte in self.uri):
+                raise ValueError
+            return True
         except ValueError:  # cheroot expects none of an address such as //[
             self.simple_response("400 Bad Request", "Malformed Request-URI")
             return False
@@ -149,7 +155,7 @@ class DavRequest(_RequestBase):
         fields = self.inheaders
         while (line := self.rfile.readline()) not in (b"\r\n", b"\n"):
             name, colon, value = line.partition(b":")
-            if not colon or not line.endswith(b"\n") or not name or name != name.strip():
+            if not colon or not line.endswith(b"\n") or not _FIELD_NAME.fullmatch(name):
                 raise ValueError("malformed header field")
             name, value = name.title(), value.strip(b" \t\r\n")
             if b"\r" in value or b"\0" in value:

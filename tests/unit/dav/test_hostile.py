@@ -150,3 +150,15 @@ def test_numbers_beyond_all_measure_over_http(dav: DavClient):
     answer = dav.raw("MOVE", base + "/.file", None, {"Destination": "/demo/x", "OC-Total-Length": "9" * 5000})
     assert answer.status == 400
     assert dav.raw("DELETE", base).status == 204
+
+
+@pytest.mark.parametrize("line", ["Con\rtent: 5", "Hos\x00t: x", "\xd6: x", "a b: c", ": x", "x(: y"])
+def test_a_field_whose_name_is_none(raw: RawConnection, line: str):
+    """They could not be forwarded: 500 at a node that does not hold the volume."""
+    raw.send("GET /demo/ HTTP/1.1", "Host: x", line)
+    assert raw.answer().status == 400
+
+
+def test_an_address_with_a_line_break(raw: RawConnection):
+    raw.send("GET /demo/?a\rb HTTP/1.1", "Host: x")
+    assert raw.answer().status == 400
