@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from davfs.core.quorum import is_joint_majority, reached_jointly
+from davfs.core.quorum import is_joint_majority, is_majority, reached_jointly
 from davfs.core.replica_set import ReplicaSet
 
 
@@ -67,6 +67,13 @@ class Followers:
     def majority_answers(self, table: ReplicaSet) -> bool:
         """Whether a majority answered last time it was asked: what a holder checks before it sends a record."""
         return is_joint_majority([f.node for f in self.voters(table) if not f.failing], table.deciding)
+
+    def majority_goes_on(self, table: ReplicaSet) -> bool:
+        """Whether a majority of the set after the change under way answers, with stores that vote or are about to."""
+        able = [f.node for f in self.by_node.values() if not f.failing and f.incarnation]
+        newcomer = table.change.add if table.change is not None else ""
+        voting = [n for n in able if n == newcomer or table.incarnations.get(n) == self.by_node[n].incarnation]
+        return is_majority(voting, table.next_nodes)
 
     def has_caught_up(self, node: str, seq: int) -> bool:
         """Whether a node answers and holds everything up to ``seq``, under whatever store it has now."""

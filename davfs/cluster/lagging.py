@@ -6,15 +6,18 @@ Each is a step of the task that sends to that replica (``log.py``).
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
 from davfs.cluster.followers import Follower, Followers
 from davfs.cluster.site import Site
 from davfs.core.effects import Call, Protocol_, Reply, Sleep, Submit
-from davfs.core.errors import ChunkMissing, LogMismatch
+from davfs.core.errors import ChunkMissing, DavfsError, LogMismatch
 from davfs.core.model import Epoch, position
 from davfs.core.replica_set import ReplicaSet
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +83,8 @@ def source_for(lagging: str, own: str, floor: int, table: ReplicaSet, followers:
 
 def admit(site: Site, credentials: Credentials, follower: Follower) -> Protocol_[None]:
     """Ask Raft to let a new store vote, which holds everything that is committed (section 3: wiped replicas)."""
-    yield Submit(
-        (
-            site.request_id(), "replica_admit",
-            credentials.volume, follower.node, follower.incarnation, list(credentials.epoch),
-        ),
-        site.timing.call,
-    )  # fmt: skip
+    admission = "replica_admit", credentials.volume, follower.node, follower.incarnation, list(credentials.epoch)
+    try:
+        yield Submit((site.request_id(), *admission), site.timing.call)
+    except DavfsError as error:  # asked again with the next append
+        log.info("volume %s: the new store of %s does not vote yet: %s", credentials.volume, follower.node, error)

@@ -4,8 +4,9 @@ Design, section 3: one member at a time, by the holder's command, after the newc
 applied, writes and seals need majorities of both sets. In steps, each a command of Raft (``core/replica_set.py``):
 
 1. *wanted* (an administrator): the holder sends the newcomer the log like any replica. It counts in no majority.
-2. *joint* (the holder, once the newcomer holds all that is committed): from the moment when the holder sees this applied,
-   nothing is committed without majorities of both sets. Whoever takes the volume over from then on seals both.
+2. *joint* (the holder, once the newcomer holds all that is committed and a majority of the new set answers): from the
+   moment when the holder sees this applied, nothing is committed without majorities of both sets. Whoever takes the volume
+   over from then on seals both.
 3. *done* (the holder, once majorities of both sets hold all that was ever committed, what it committed before it saw the
    set become joint included): the new set alone decides.
 
@@ -96,6 +97,8 @@ def _next_step(holder: Holder, table: ReplicaSet, change: ReplicaChange) -> tupl
         return None  # what is adopted is not known to be committed before the start record is
     if change.add and not records.followers.has_caught_up(change.add, records.committed):
         return None
+    if not change.joint and not records.followers.majority_goes_on(table):
+        return None  # nothing could be committed any more, and the store of one that lost its disk would never vote
     common = (holder.credentials.volume, list(holder.credentials.epoch), table.version)
     if not change.joint:
         return "replicas_join", *common, records.followers.by_node[change.add].incarnation if change.add else ""

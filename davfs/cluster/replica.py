@@ -90,6 +90,7 @@ class Replica:
         self._digest = ""  # token digest of the epoch that is sealed; "" until someone seals after a start
         self._commit_target = 0
         self._firm: int | None = None
+        self._told = False  # whether a holder has said since the start what is firm: a seal alone says nothing
         self._trim_below = 0
         self.grown: dict[str, int] = {}  # documents that were saved anew, with their size: what compaction looks at first
         self._pause = (0, 0.0)  # (a seq, until when nothing behind it is applied)
@@ -179,6 +180,7 @@ class Replica:
             matched = previous.seq + len(records)
             self._commit_target = max(self._commit_target, min(committed, matched))
             self._firm = None if firm is None else max(self._firm or 0, min(firm, matched))
+            self._told = True
             self._trim_below = max(self._trim_below, trim)
             status = self.status()
         if self._commit_target > self.store.committed.seq:
@@ -389,7 +391,7 @@ class Replica:
             yield Sleep(self._site.timing.tidy)
             try:
                 if self._firm is None:
-                    self.store.make_firm(self.store.committed.seq if self._digest else 0)
+                    self.store.make_firm(self.store.committed.seq if self._told else 0)
                 else:
                     self.store.make_firm(self._firm)
                 self.store.drop_late()

@@ -113,6 +113,7 @@ def _fetch(site: Site, replica: Replica, credentials: Credentials, source: str, 
         replica.catching = (done, snapshot.size)
         yield Sleep(len(reply.blob) / site.bounds.snapshot_rate)
     replica.install()
+    store.make_firm(least)  # what is trimmed is firm, though it may not have been yet when the snapshot was made
 
 
 def _ask(site: Site, replica: Replica, credentials: Credentials, source: str, least: int) -> Protocol_[Snapshot]:

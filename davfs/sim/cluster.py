@@ -1,13 +1,14 @@
 """Simulated nodes: the production flows over a simulated network, Raft, clock and disk.
 
-A crash ends everything of a node but its disk: the replica databases (in memory, so what was written stays written) and
-the chunks. May import cluster and below; never pysyncobj, wsgidav or rpc.
+A crash ends everything of a node but its disk (``disk.py``); a power loss takes what was not synced, too. May import
+cluster and below; never pysyncobj, wsgidav or rpc.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from random import Random
 from typing import Any
 
 import msgpack
@@ -19,24 +20,24 @@ from davfs.cluster.fetcher import Fetcher
 from davfs.cluster.holdings import Holdings
 from davfs.cluster.maintenance import Maintenance
 from davfs.cluster.replicas import Replicas
+from davfs.cluster.scrub import Scrub
 from davfs.cluster.service import Service
 from davfs.cluster.site import Bounds, Site, Timing
 from davfs.cluster.unheld import UnheldLate
 from davfs.core.cluster_state import VolumeState
 from davfs.core.effects import Reply
-from davfs.core.model import STRICT, Epoch, Position, VolumePolicy
-from davfs.core.ports import AppliedRecord
-from davfs.core.snapshot_port import Snapshot
+from davfs.core.model import STRICT, VolumePolicy
 from davfs.crdt.documents import AutomergeDocuments
 from davfs.sim.collected import CollectedWatch
+from davfs.sim.disk import SimDisk
 from davfs.sim.front import Front
 from davfs.sim.loop import Done, Loop, Process, SimSignal, reply_of
 from davfs.sim.memory_chunks import MemoryChunkStore
 from davfs.sim.network import Network, Weather
 from davfs.sim.raft import Member, SimRaft
+from davfs.sim.replica_store import WatchedStore
 from davfs.sim.watch import Watch
 from davfs.storage.reference_set import ReferenceSet
-from davfs.storage.replica_db import ReplicaDb
 
 VOLUME = "drive"
 VOLUME_ID = "00" * 16
@@ -52,21 +53,25 @@ COLLECT_EVERY_S = 2.0
 TRASH_DAYS = 0
 """What is deleted goes at once, so that it does in every run."""
 
-
 LOOK_ALL_S = 5.0
+SCRUB_EVERY_S = 15.0
+RATES = (0.95, 1.045)
+"""How fast clocks run: at most 10 % faster than one another (design, section 3)."""
 
 
 class SimClock:
     """A node's own clock (port: ``core.ports.Clock``)."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, off: Callable[[], float]) -> None:
         self._process = process
+        self._off = off  # seconds by which the time of day is wrong
 
     def now(self) -> float:
         return self._process.clock()
 
     def wall_ns(self) -> int:
-        return 1_700_000_000_000_000_000 + int(self._process.loop.now * 1e9)
+        """The time of day, as far as this node knows: it may be set to anything at any moment."""
+        return max(0, 1_700_000_000_000_000_000 + int((self._process.loop.now + self._off()) * 1e9))
 
 
 class SimRandom:
@@ -79,61 +84,24 @@ class SimRandom:
         return self._loop.random.randbytes(size)
 
 
-class WatchedStore(ReplicaDb):
-    """A replica's database that tells the watch what it has made durable."""
-
-    def __init__(self, node: str, watch: Watch, age_ns: Callable[[], int]) -> None:
-        super().__init__(":memory:", age_ns)
-        self._node = node
-        self._watch = watch
-
-    def seal(self, epoch: Epoch) -> None:
-        super().seal(epoch)
-        self._watch.sealed(self._node, epoch)
-
-    def append(
-        self,
-        records: Sequence[tuple[Position, bytes]],
-        cut_from: int | None,
-        chunks: Sequence[tuple[str, bytes]] = (),
-    ) -> None:
-        self._watch.taken_back += cut_from is not None and cut_from <= self.committed.seq
-        super().append(records, cut_from, chunks)
-        self._watch.appended(self._node, records, cut_from)
-
-    def commit(self, applied: Sequence[AppliedRecord], firm: int | None = None) -> None:
-        super().commit(applied, firm)
-        self._watch.committed(self._node, [one.record.position for one in applied])
-
-    def receive(self, snapshot: Snapshot, offset: int, data: bytes) -> None:
-        super().receive(snapshot, offset, data)
-        self._watch.received(self._node)
-
-    def install(self, volume: str = "") -> None:
-        super().install(volume)
-        history = [self.position_at(seq) for seq in range(1, self.last.seq + 1)]
-        self._watch.installed(self._node, [at for at in history if at is not None])
-
-    def remove_chunks(self, digests: Sequence[str], before: int) -> tuple[int, int]:
-        there = [digest for digest in digests if self.has_chunk(digest)]
-        removed = super().remove_chunks(digests, before)
-        for digest in there:
-            if not self.has_chunk(digest):
-                self._watch.on_removed(self._node, digest)
-        return removed
-
-
 class SimNode:
     """A node: its disk, and the process that runs on it while it is up."""
 
     def __init__(self, cluster: SimCluster, name: str) -> None:
         self.name = name
-        self.stores: dict[str, WatchedStore] = {}
-        self.chunks = MemoryChunkStore(age_ns=lambda: int(cluster.loop.now * 1e9))
-        self.chunks.removed = lambda volume, digest: cluster.watch.on_removed(name, digest)
-        self.rate = cluster.loop.random.uniform(0.97, 1.03)
+        self.disk = SimDisk(name, cluster.loop, cluster.watch)
+        self.rate = cluster.loop.random.uniform(*RATES)
+        self.wall_off = 0.0  # seconds by which the time of day is wrong
         self.process: Process | None = None
         self._cluster = cluster
+
+    @property
+    def stores(self) -> Mapping[str, WatchedStore]:
+        return self.disk.stores
+
+    @property
+    def chunks(self) -> MemoryChunkStore:
+        return self.disk.chunks
 
     @property
     def alive(self) -> bool:
@@ -151,6 +119,8 @@ class SimNode:
 
         process = Process(loop, self.name, cluster.network.call, submit, self.rate)
         self.process = process
+        self.disk.age.start(process)
+        self.disk.start_again()
         cluster.network.processes[self.name] = process
         member = cluster.raft.join(process)
         applied = SimSignal(process)
@@ -158,19 +128,19 @@ class SimNode:
         self.state = member.state
         site = Site(
             node=self.name,
-            clock=SimClock(process),
+            clock=SimClock(process, lambda: self.wall_off),
             random=SimRandom(loop),
             state=member.state,
             applied=applied,
             chunks=self.chunks,
             documents=AutomergeDocuments(),
-            open_store=self._open_store,
+            open_store=self.disk.open_store,
             make_signal=lambda: SimSignal(process),
             up=lambda name: name == self.name or cluster.sees(self.name, name),
             timing=TIMING,
             bounds=BOUNDS,
             stored=lambda: tuple(self.stores),
-            drop_store=self._drop_store,
+            drop_store=self.disk.drop_store,
         )
         fetcher = Fetcher(site)
         replicas = Replicas(site, fetcher)
@@ -184,23 +154,16 @@ class SimNode:
         )
         self.front = Front(site, self.holdings, VOLUME)
         expiry = Expiry(site, lambda: member.is_leader, lambda: member.term)
+        self.scrub = Scrub(site, replicas, SCRUB_EVERY_S)
         self.compaction = Compaction(site, replicas, self.maintenance, LOOK_ALL_S)
         for task, name in (
             (self.compaction.run(), "compact"),
             (UnheldLate(site, replicas, self.maintenance).run(), "late"),
             (replicas.keep(), "keep"), (fetcher.run(), "fetch"), (expiry.run(), "expire"), (self.holdings.keep(), "tokens"),
-            (service.collecting.run(), "sweep"), (self.collector.run(), "collect"),
+            (self.scrub.run(), "scrub"), (service.collecting.run(self.disk.age.save), "sweep"),
+            (self.collector.run(), "collect"),
         ):  # fmt: skip
             process.start(task, name)
-
-    def _open_store(self, volume: str) -> WatchedStore:
-        if volume not in self.stores:
-            self.stores[volume] = WatchedStore(self.name, self._cluster.watch, self.chunks.age_ns)
-        return self.stores[volume]
-
-    def _drop_store(self, volume: str) -> None:
-        del self.stores[volume]
-        self._cluster.watch.dropped(self.name)
 
     def crash(self) -> None:
         """kill -9: the disk stays."""
@@ -208,13 +171,29 @@ class SimNode:
             self._cluster.loop.note(f"{self.name} crashes")
             self.process.crash()
 
+    def lose_power(self, random: Random) -> None:
+        """The same, and what was not synced is lost, or some of it."""
+        self._cluster.loop.note(f"{self.name} loses power")
+        if self.process is not None:
+            self.process.crash()
+        self.disk.lose_power(random)
+
+    def lose_disk(self) -> None:
+        """The node is gone, and comes back with an empty disk."""
+        self._cluster.loop.note(f"{self.name} loses its disk")
+        if self.process is not None:
+            self.process.crash()
+        self.disk = SimDisk(self.name, self._cluster.loop, self._cluster.watch)
+        self._cluster.watch.dropped(self.name)
+
 
 class SimCluster:
     """Nodes that serve one small volume. ``mode``: of its policy, shared or exclusive; ``replicas``: how many of the nodes
     keep its records (all)."""
 
     def __init__(
-        self, loop: Loop, count: int = 3, mode: str = "shared", replicas: int = 0, consistency: str = STRICT
+        self, loop: Loop, count: int = 3, mode: str = "shared", replicas: int = 0, consistency: str = STRICT,
+        trash_days: int | None = None,
     ) -> None:
         self.loop = loop
         self.names = [f"node-{number + 1}" for number in range(count)]
@@ -222,13 +201,14 @@ class SimCluster:
         self.network.serve = self._serve
         self.raft = SimRaft(loop, self.network, self.names)
         self.watch = Watch(loop, self.names)
+        self.god = Process(loop, "world", self.network.call, _no_raft)  # does what nobody in it does, and never fails
         self.nodes = {name: SimNode(self, name) for name in self.names}
         self.collected = CollectedWatch(self, VOLUME_ID, VolumePolicy().write_quorum)
         for name in self.names:
-            self.command("node_set", name, f"http://{name}", "", 1.0, "")
+            self.register(self.nodes[name])
         policy = VolumePolicy(
             chunk_size=CHUNK_SIZE, copies=min(3, count), replicas=replicas or count, mode=mode,
-            consistency=consistency, trash_days=TRASH_DAYS,
+            consistency=consistency, trash_days=TRASH_DAYS if trash_days is None else trash_days,
         )  # fmt: skip
         self.command("volume_create", VOLUME_ID, VOLUME, asdict(policy), self.names[: replicas or count])
         self.watch.deciding = lambda: self.volume.replica_set.deciding
@@ -251,6 +231,10 @@ class SimCluster:
     def command(self, verb: str, *arguments: Any) -> None:
         """A command that gets into Raft's log at once."""
         self.raft.append(bytes(msgpack.packb([self.loop.random.randbytes(12).hex(), verb, *arguments])))
+
+    def register(self, node: SimNode) -> None:
+        """A node says that it runs, and with which disk."""
+        self.command("node_set", node.name, f"http://{node.name}", "", 1.0, node.disk.id)
 
     def registered(self, name: str) -> bool:
         """Whether a node knows that all replicas may vote."""
@@ -277,6 +261,10 @@ class SimCluster:
             done(None, error)
 
         process.run(node.handlers[method](peer, args, blob), answered, (method, tuple(args.get("epoch") or ())))
+
+
+def _no_raft(process: Process, command: tuple[Any, ...], timeout: float, done: Done) -> None:
+    raise RuntimeError(f"{process.node} has no part in Raft")
 
 
 def _wrapped(value: Any, error: BaseException | None) -> Reply | None:

@@ -7,6 +7,7 @@ May import only core and the simulator's own parts.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from davfs.core.ports import ReplicaStore
@@ -22,6 +23,7 @@ class CollectedWatch:
         self._cluster = cluster
         self._volume = volume
         self._quorum = write_quorum
+        self.injured: Callable[[str], set[str]] = lambda digest: set()  # nodes that a fault took a copy from
         self.removed = 0
         cluster.watch.on_removed = self._on_removed
 
@@ -54,5 +56,5 @@ class CollectedWatch:
         self.removed += 1
         named = digest in self._named()
         self._cluster.loop.note(f"{node} set {digest[:8]} aside")
-        if named and self.copies(digest) < self._quorum:
+        if named and self.copies(digest) + len(self.injured(digest)) < self._quorum:
             self._cluster.loop.fail(f"invariant 6: chunk {digest[:8]} is referenced and was collected on {node}")

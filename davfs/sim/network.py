@@ -40,21 +40,29 @@ class Network:
         self.processes: dict[str, Process] = {}
         self.serve: Callable[[Process, str, str, Mapping[str, Any], bytes, Done], None] | None = None
         self.extra_delay: Callable[[str, str], float] = lambda node, method: 0.0  # of a request, to play a certain history
-        self._cut: set[frozenset[str]] = set()
+        self._cut: set[tuple[str, str]] = set()
 
     # --- faults -----------------------------------------------------------------------------------------------------
 
     def cut(self, one: str, other: str) -> None:
         """Let nothing through between two nodes."""
-        self._cut.add(frozenset((one, other)))
+        self._cut |= {(one, other), (other, one)}
+
+    def cut_one_way(self, sender: str, receiver: str) -> None:
+        """Let nothing through from one node to another; requests the other way arrive, and their answers do not."""
+        self._cut.add((sender, receiver))
 
     def heal(self) -> None:
         """Undo all cuts."""
         self._cut.clear()
 
+    def passes(self, sender: str, receiver: str) -> bool:
+        """Whether messages get through that way, if both ends are up."""
+        return (sender, receiver) not in self._cut
+
     def reaches(self, one: str, other: str) -> bool:
-        """Whether messages get through, if both ends are up."""
-        return frozenset((one, other)) not in self._cut
+        """Whether they can speak with each other, if both are up."""
+        return self.passes(one, other) and self.passes(other, one)
 
     def up(self, node: str) -> bool:
         process = self.processes.get(node)
@@ -106,14 +114,14 @@ class Network:
             answer = _to_wire(value, error)
 
             def arrive() -> None:
-                if self.reaches(caller.node, node):
+                if self.passes(node, caller.node):
                     caller.deliver(lambda: finish(*_from_wire(answer)))
 
             self.loop.at(self.latency(), arrive)
 
         def arrive() -> None:
             target = self.processes.get(node)
-            if target is not None and self.reaches(caller.node, node):
+            if target is not None and self.passes(caller.node, node):
                 args = msgpack.unpackb(packed, raw=False, strict_map_key=False)
                 run = lambda: self._run(  # noqa: E731
                     target, caller, method, args, blob, lambda value, error: answered(target, value, error)

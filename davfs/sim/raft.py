@@ -52,7 +52,32 @@ class SimRaft:
         """Whether a node and those it reaches are a majority."""
         network = self._network
         reached = [n for n in self._voters if network.up(n) and (n == node or network.reaches(node, n))]
-        return network.up(node) and is_majority(reached, self._voters)
+        return node in self._voters and network.up(node) and is_majority(reached, self._voters)
+
+    @property
+    def voters(self) -> tuple[str, ...]:
+        return self._voters
+
+    def expel(self, node: str) -> None:
+        """A node votes no longer; the others are asked before (``leads_without``)."""
+        self._voters = tuple(name for name in self._voters if name != node)
+        self._members.pop(node, None)
+
+    def enlist(self, node: str) -> None:
+        """A node that has the whole log votes from now on."""
+        if node not in self._voters:
+            self._voters += (node,)
+
+    def has_all(self, node: str) -> bool:
+        """Whether a node is up and has applied the whole log."""
+        member = self._members.get(node)
+        return self._network.up(node) and member is not None and member.applied == len(self.log)
+
+    def leads_without(self, node: str) -> bool:
+        """Whether a change that expels a node can be committed now, by both the old voters and the new."""
+        rest = [name for name in self._voters if name != node]
+        reached = [n for n in rest if self._network.up(n) and self._network.reaches(self.leader, n)]
+        return self.leader != node and self.reaches_majority(self.leader) and is_majority(reached, rest)
 
     def _watch(self) -> None:
         """Elect another leader when this one cannot lead; now and then for no reason at all."""

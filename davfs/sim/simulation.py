@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 
 from davfs.core import late
@@ -10,12 +10,14 @@ from davfs.core.effects import Protocol_, Sleep
 from davfs.core.model import STRICT
 from davfs.core.ports import ReplicaStore
 from davfs.sim import garbage
+from davfs.sim.aftermath import LastScrub, check_copies_on_disk
 from davfs.sim.checkers import caught_up, check_copies, check_history, check_kept, check_replicas, outcomes_of
-from davfs.sim.clients import TOPS, Client, History, _no_raft
+from davfs.sim.clients import TOPS, Client, History
 from davfs.sim.cluster import TIMING, VOLUME_ID, SimCluster
 from davfs.sim.faults import Faults, Troubles
-from davfs.sim.loop import Loop, Process
+from davfs.sim.loop import Loop
 from davfs.sim.network import Weather
+from davfs.sim.schedule import Schedule
 
 HEAL_LIMIT_S = 60.0
 
@@ -27,6 +29,8 @@ class Verdict:
     seed: int
     failures: list[str]
     figures: dict[str, float]
+    faults: dict[str, int] = field(default_factory=dict)  # how many there were of each kind
+    numbers: list[int] = field(default_factory=list)  # of the faults that were made (``faults.py``)
     trace: list[str] = field(default_factory=list)
     history: list[str] = field(default_factory=list)
 
@@ -42,19 +46,26 @@ class Simulation:
     def __init__(
         self, seed: int, steps: int = 80, nodes: int = 3, clients: int = 4, tracing: bool = False,
         troubles: Troubles | None = None, weather: Weather | None = None, replicas: int = 0,
-        consistency: str = STRICT,
+        consistency: str = STRICT, trash_days: int | None = None, skip: Container[int] = (),
     ) -> None:
         self.loop = Loop(seed, tracing)
         self.seed = seed
-        self.cluster = SimCluster(self.loop, nodes, replicas=replicas, consistency=consistency)
+        self.cluster = SimCluster(self.loop, nodes, replicas=replicas, consistency=consistency, trash_days=trash_days)
         self.strict = consistency == STRICT
         self.history = History(self.loop)
         self.clients = [Client(self.cluster, self.history, f"c{n}") for n in range(clients)]
-        self.faults = Faults(self.cluster, troubles or Troubles())
+        self.faults = Faults(self.cluster, troubles or Troubles(), skip)
         self.healed_after = 0.0
         self._steps = steps
         self._weather = weather  # to begin with, once the volume is there
-        self._god = Process(self.loop, "world", self.cluster.network.call, _no_raft)
+
+    @classmethod
+    def of(cls, plan: Schedule, tracing: bool = False) -> Simulation:
+        """The simulation of a schedule."""
+        return cls(
+            plan.seed, plan.steps, plan.nodes, plan.clients, tracing, plan.troubles,
+            replicas=plan.replicas, consistency=plan.consistency, trash_days=plan.trash_days, skip=plan.skip,
+        )  # fmt: skip
 
     def run(self) -> Verdict:
         """Run it all."""
@@ -68,7 +79,7 @@ class Simulation:
         self._drive(first, self._make_tops(first), 60.0)
         if self._weather is not None:
             self.cluster.network.weather = self._weather
-        self._god.start(self.faults.run(), "faults")
+        self.cluster.god.start(self.faults.run(), "faults")
         for client in self.clients:
             client.process.start(client.work(self._steps // len(self.clients), 0.4), client.name)
         if not loop.run_until(lambda: all(client.done for client in self.clients), 30.0 * self._steps):
@@ -80,7 +91,11 @@ class Simulation:
             failures += check_history(self.history) if self.strict else check_kept(self.history, self._stores())
             failures += check_copies(self.history, self._stores())
             failures += check_replicas(self._stores())
-        return Verdict(self.seed, failures, self._figures(), loop.trace, [str(o) for o in self.history.operations])
+            failures += check_copies_on_disk(self.cluster)
+        history = [str(operation) for operation in self.history.operations]
+        return Verdict(
+            self.seed, failures, self._figures(), self.faults.kinds, self.faults.numbers, loop.trace, history
+        )  # fmt: skip
 
     def _drive(self, client: Client, work: Protocol_[None], limit: float) -> None:
         client.done = False
@@ -107,7 +122,9 @@ class Simulation:
         if self.healed_after > 2 * TIMING.ttl + 4:
             loop.fail(f"invariant 11: the volume served again only {self.healed_after:.1f} s after the last fault")
         self._drive(reader, self._read_all(reader), HEAL_LIMIT_S)
-        if not loop.run_until(self._replicas_are_settled, HEAL_LIMIT_S):
+        if not loop.run_until(self._all_vote, HEAL_LIMIT_S):
+            loop.fail("a node whose disk was lost, or its replica, does not vote again after all faults ended")
+        elif not loop.run_until(self._replicas_are_settled, HEAL_LIMIT_S):
             loop.fail("the change of replicas does not come to an end, or one that went keeps its store")
         elif not loop.run_until(lambda: caught_up(self._stores()), HEAL_LIMIT_S):
             loop.fail("invariant 5: the replicas do not become the same after all faults ended")
@@ -117,6 +134,19 @@ class Simulation:
             loop.fail(f"chunks that nothing refers to are not collected: {self.cluster.collected.orphans()[:4]}")
         elif not loop.run_until(self._nothing_is_late, HEAL_LIMIT_S):  # the collectors may have opened epochs meanwhile
             loop.fail("invariant 5: the replicas do not become the same after the last collection")
+        else:
+            self._scrub()
+
+    def _scrub(self) -> None:
+        """Invariant 7: what was damaged or lost is there again after one scrub."""
+        loop, last = self.loop, LastScrub(self.cluster)
+        last.begin()
+        if not loop.run_until(lambda: last.done, HEAL_LIMIT_S):
+            loop.fail("invariant 7: the last scrub does not come to an end")
+        elif lost := self.faults.open():
+            loop.fail(f"invariant 7: what faults took was not made good: {'; '.join(lost)}")
+        elif not loop.run_until(self._nothing_is_late, HEAL_LIMIT_S):  # somebody may have emptied the trash meanwhile
+            loop.fail("invariant 5: the replicas do not become the same after the last scrub")
 
     def _until_served(self, reader: Client) -> Protocol_[None]:
         while (yield from reader.request(("list", (TOPS[0],)))).outcome is None:
@@ -141,6 +171,15 @@ class Simulation:
         for middle in ("a", "b", "d"):
             for name in ("a", "b"):
                 yield "get", (top, middle, name)
+
+    def _all_vote(self) -> bool:
+        """Whether every node votes in Raft, and every replica with the store that it has."""
+        cluster, table = self.cluster, self.cluster.volume.replica_set
+        stores = {name: node.stores.get(VOLUME_ID) for name, node in cluster.nodes.items()}
+        current = {name: store.incarnation for name, store in stores.items() if store is not None}
+        return set(cluster.raft.voters) == set(cluster.names) and all(
+            current.get(name) == table.incarnations.get(name, "") for name in table.nodes
+        )
 
     def _replicas_are_settled(self) -> bool:
         table = self.cluster.volume.replica_set
@@ -168,6 +207,7 @@ class Simulation:
             "seconds": round(self.loop.now, 1),
             "events": self.loop.steps,
             "faults": self.faults.count,
+            "wiped": self.faults.disks.wiped,
             "done": sum(o.ended is not None for o in operations),
             "unknown": sum(o.ended is None for o in operations),
             "refused": self.history.refused,

@@ -401,7 +401,7 @@ class ReplicaDb(Database):
         with self._reading() as db:
             carry_chunks(db, ready, self._age_ns())
         with self._lock:
-            if arrived[0].position <= self._last:
+            if arrived[0].position < self._last:  # the same: it may have to be installed again, when what follows was lost
                 ready.close()
                 self._snapshots.discard()
                 raise ValueError(f"a snapshot at {arrived[0].position} brings nothing to a log that ends at {self._last}")

@@ -192,6 +192,13 @@ class SnapshotMemory:
         self._snapshot = None
         self._bytes.clear()
 
+    def tear(self, kept: float, zeroed: bool) -> None:
+        """A power loss: only that part of what has come was written; the rest is missing, or ``zeroed``."""
+        size = len(self._bytes)
+        del self._bytes[int(kept * size) :]
+        if zeroed:
+            self._bytes.extend(bytes(size - len(self._bytes)))
+
     def verify(self, snapshot: Snapshot) -> None:
         if not self._bytes or len(self._bytes) != snapshot.size or blake3(self._bytes).hexdigest() != snapshot.id:
             self.discard()
@@ -242,16 +249,25 @@ def check(new: sqlite3.Connection, wanted: dict[str, list[str]], volume: str) ->
 
 
 def carry_chunks(old: sqlite3.Connection, new: sqlite3.Connection, now_ns: int) -> None:
-    """Give the new database the small chunks that only the old one has; the grace of all begins anew (collector)."""
+    """Give the new database the small chunks that only the old one has; the grace of all begins anew (collector).
+
+    Each is verified: a damaged one must not take the place of a good one here, or be taken for one that is here.
+    """
     columns = ", ".join(name for _, name, *_ in old.execute("PRAGMA table_info(chunk)"))
     values = ", ".join("?" * (columns.count(",") + 1))
     new.execute("BEGIN IMMEDIATE")
     new.execute("UPDATE chunk SET touched_ns = ?, removed_ns = NULL", (now_ns,))
-    for (digest,) in old.execute("SELECT digest FROM chunk"):
-        if new.execute("SELECT 1 FROM chunk WHERE digest = ?", (digest,)).fetchone() is None:
+    damaged = [(digest,) for digest, data in new.execute("SELECT digest, data FROM chunk") if not _is_good(digest, data)]
+    new.executemany("DELETE FROM chunk WHERE digest = ?", damaged)
+    for digest, data in old.execute("SELECT digest, data FROM chunk"):
+        if _is_good(digest, data) and new.execute("SELECT 1 FROM chunk WHERE digest = ?", (digest,)).fetchone() is None:
             rows = old.execute(f"SELECT {columns} FROM chunk WHERE digest = ?", (digest,))
             new.executemany(f"INSERT INTO chunk ({columns}) VALUES ({values})", rows)
     new.execute("COMMIT")
+
+
+def _is_good(digest: str, data: bytes) -> bool:
+    return blake3(data).hexdigest() == digest
 
 
 def carry_over(old: sqlite3.Connection, new: sqlite3.Connection, incarnation: str, sealed: Epoch) -> None:

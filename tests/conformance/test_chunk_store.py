@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import threading
 
 import pytest
@@ -54,13 +55,13 @@ class InMemory:
         self.store.damage(VOLUME, digest)
 
     def fill(self):
-        self.store._capacity = 0
+        self.store.fill(True)
 
     def break_sync(self):
         self.store.poison()
 
     def restarted(self):
-        self.store.crash()
+        self.store.lose_power(random.Random(1))
         return self.store
 
 

@@ -348,6 +348,19 @@ def test_what_only_the_old_store_has_is_kept(store, other):
     assert other.chunk(blake3(b"mine").hexdigest()) == b"mine"
 
 
+def test_a_damaged_small_chunk_does_not_spread_with_a_snapshot(store, other):
+    good, lost = blake3(b"good").hexdigest(), blake3(b"lost").hexdigest()
+    filled(store)
+    store.append([], None, [(good, b"rotten"), (lost, b"rotten")])
+    other.append([], None, [(good, b"good")])
+    store.freeze(10**9)
+    transfer(store, other)
+    other.install()
+    assert other.chunk(good) == b"good", "its own copy stays in the place of the damaged one"
+    assert not other.has_chunk(lost), "so that it is known to be missing, and fetched from elsewhere"
+    assert other.chunk(blake3(b"small").hexdigest()) == b"small"
+
+
 def test_an_older_snapshot_is_refused(store, other):
     filled(store)
     logged(other, *(record(seq) for seq in range(1, 7)))

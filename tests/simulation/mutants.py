@@ -23,8 +23,8 @@ from davfs.core.errors import ChunkLost, ChunkMissing, NotSealed
 from davfs.core.ports import AppliedRecord
 from davfs.core.replica_set import ReplicaSet
 from davfs.sim import cluster as sim_cluster
-from davfs.sim.cluster import WatchedStore
 from davfs.sim.memory_chunks import MemoryChunkStore
+from davfs.sim.replica_store import WatchedStore
 from davfs.storage.index_view import SqliteIndexView
 from davfs.storage.replica_db import ReplicaDb
 

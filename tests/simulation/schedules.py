@@ -12,7 +12,6 @@ from typing import Any
 from davfs.sim.cluster import CHUNK_SIZE, VOLUME_ID
 from davfs.sim.footprint import check_growth, footprint
 from davfs.sim.history import Operation, judge
-from davfs.sim.memory_chunks import MemoryChunkStore
 from tests.simulation.stage import Stage
 
 ONE, TWO = b"one", b"two"
@@ -155,10 +154,7 @@ def comes_back_without_its_disk(seed: int) -> list[str]:
     nodes = stage.cluster.nodes
     nodes["node-1"].crash()
     wiped = nodes["node-2"]
-    wiped.crash()
-    wiped.stores.clear()
-    stage.cluster.watch.dropped("node-2")
-    wiped.chunks = MemoryChunkStore(age_ns=wiped.chunks.age_ns)
+    wiped.lose_disk()
     stage.cluster.network.heal()
     wiped.start()
     stage.follow("node-3")

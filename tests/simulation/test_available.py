@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from davfs.cluster import late as late_flow
@@ -10,6 +12,7 @@ from davfs.core.errors import DavfsError
 from davfs.core.late import words_of
 from davfs.core.model import AVAILABLE, ROOT, STRICT
 from davfs.core.settling import Words
+from davfs.sim import cluster as sim_cluster
 from davfs.sim.clients import History
 from davfs.sim.cluster import VOLUME_ID, SimCluster
 from davfs.sim.faults import Troubles
@@ -111,6 +114,44 @@ def test_both_sides_of_a_cut_go_on_and_all_of_it_is_there(kill: bool) -> None:
     assert {outcome.outcome for outcome in stage.outcomes()} == {late.MERGED}
     for node in stage.cluster.names:
         assert stage.ask(node, ("get", (lost,))).outcome == ("ok", b"333")
+
+
+def test_a_seal_alone_does_not_make_firm_what_the_holder_did_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """node-1 starts again with what it did alone; the next holder seals it, and its records come seconds later."""
+    monkeypatch.setattr(sim_cluster, "BOUNDS", replace(sim_cluster.BOUNDS, log_recent=100))  # records come, no snapshot
+    stage = Parted(AVAILABLE)
+    _both_sides_write(stage)
+    stage.cluster.nodes["node-1"].crash()
+    stage.wait(1)
+    stage.cluster.network.extra_delay = lambda node, method: 2.0 if (node, method) == ("node-1", "replica.append") else 0.0
+    stage.cluster.nodes["node-1"].start()
+    stage.cluster.network.heal()
+    stage.wait(5)
+    stage.cluster.network.extra_delay = lambda node, method: 0.0
+    stage.heal()
+    assert stage.loop.failures == []
+    assert len(set(map(str, stage.trees()))) == 1
+
+
+def test_a_snapshot_of_what_was_not_firm_yet_brings_a_replica_up_to_date() -> None:
+    """It was made while its newest records could be taken back; by the time when a new replica gets it they cannot."""
+    stage = Parted(AVAILABLE)
+    assert _put(stage, "node-1", ("a",), 1).outcome == ("ok", True)
+    stage.cluster.nodes["node-3"].lose_disk()
+    stage.isolate("node-1")
+    for size in range(2, 10):
+        assert _put(stage, "node-1", ("a",), size).outcome == ("ok", False)
+    store = stage.cluster.nodes["node-1"].stores[VOLUME_ID]
+    firm, frozen = store.firm.seq, store.freeze(1 << 30).position.seq
+    stage.cluster.network.heal()
+    assert stage.loop.run_until(lambda: firm < store.floor.seq <= frozen, 20), "what a new replica lacks is trimmed"
+    new = stage.cluster.nodes["node-3"]
+    new.start()
+    for _ in range(5):
+        assert stage.ask("node-1", ("get", ("a",))).outcome == ("ok", b"9" * 9)  # so it goes on holding the volume
+        stage.wait(1)
+    assert new.stores[VOLUME_ID].last == store.last
+    assert stage.loop.failures == []
 
 
 def test_a_cut_off_node_says_so() -> None:

@@ -28,8 +28,7 @@ def behind(seed: int = 0, wiped: bool = False) -> Stage:
     lagging = stage.cluster.nodes["node-3"]
     lagging.crash()
     if wiped:
-        lagging.stores.clear()
-        lagging.chunks = type(lagging.chunks)()
+        lagging.lose_disk()
     write(stage, "node-1", 20)
     assert stage.loop.run_until(lambda: store_of(stage, "node-1").floor.seq > 10, 20)
     return stage

@@ -24,9 +24,10 @@ from davfs.core.errors import DavfsError, IncompleteBody
 from davfs.core.model import TRASH, ChunkRef, Epoch, Manifest, Position
 from davfs.core.record import OPERATION, DocumentChange, Record, encode
 from davfs.sim import cluster as sim_cluster
-from davfs.sim.cluster import TIMING, VOLUME_ID, WatchedStore
+from davfs.sim.cluster import TIMING, VOLUME_ID
 from davfs.sim.faults import Troubles
 from davfs.sim.memory_chunks import MemoryChunkStore
+from davfs.sim.replica_store import WatchedStore
 from davfs.sim.simulation import Simulation
 from davfs.storage.index_view import SqliteIndexView
 from tests.simulation.stage import Stage

@@ -13,7 +13,7 @@ def test_a_mutant_is_found(row: Row) -> None:
 
 
 @pytest.mark.parametrize(
-    "mutant", [mutants.own_log_adopted, mutants.minority_sealed, mutants.reads_of_uncommitted_state], ids=str
+    "mutant", [mutants.own_log_adopted, mutants.minority_sealed, mutants.reads_of_uncommitted_state], ids=lambda m: m.__name__
 )
 def test_random_faults_find_it_too(mutant: mutants.Mutant) -> None:
     assert found_by(mutant, faults, range(60)) is not None

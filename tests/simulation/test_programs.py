@@ -104,7 +104,7 @@ class SimProgram:
         process = self.process
         self.site = Site(
             node=self.name,
-            clock=SimClock(process),
+            clock=SimClock(process, lambda: 0.0),
             random=SimRandom(cluster.loop),
             state=member.state,
             applied=applied,

@@ -112,6 +112,16 @@ def test_a_failure_says_where_no_order_goes_on() -> None:
     assert "[5..6] c ('get', ('d', 'a')) -> ('ok', b'1')" in failure
 
 
+def test_a_change_that_may_come_too_early_is_not_put_there() -> None:
+    """What is taken away is not there yet when it could first have been; it is later, and gone in the end."""
+    history = [
+        op(1, 9, ("ok", True), "proppatch", ("d", "f"), "q", None),
+        op(2, 3, ("ok", True), "proppatch", ("d", "f"), "q", "v"),
+        op(10, 11, ("ok", ()), "props", ("d", "f")),
+    ]
+    assert judge(history, tree_of({("d",): None, ("d", "f"): b"x"})) == []
+
+
 def test_what_is_not_decided_is_a_failure() -> None:
     history = [put(1, None, "a", b"%d" % number) for number in range(12)] + [get(2, 3, "a", None), get(4, 5, "a", b"x")]
     assert linearizable(history, START, budget=20) is None

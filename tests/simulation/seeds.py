@@ -1,0 +1,12 @@
+"""Seeds of ``davfs sim`` that failed once, each with why. They are played in every run of the tests.
+
+What a seed stands for changes with the simulator, so where it was a fault of davfs there is a test that plays just that, too.
+"""
+
+FAILED_ONCE: dict[int, str] = {
+    8: "the task that sends to a replica ended when Raft did not confirm the vote of its new store in time",
+    79: "a damaged small chunk came with a snapshot to the other replicas and took the place of their good copies",
+    150: "a change from three replicas to two went on although the store of one of the two did not vote: it never could again",
+    464: "a seal alone made firm what a holder had done alone before it was restarted: no later holder could take it back",
+    775: "a snapshot brought records as not firm that were by then: the replica that got it asked for it again, for ever",
+}
