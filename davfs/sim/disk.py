@@ -5,12 +5,11 @@ May import storage, core and the simulator's own parts.
 
 from __future__ import annotations
 
-import sqlite3
 from random import Random
 
 from davfs.sim.loop import Loop, Process
 from davfs.sim.memory_chunks import MemoryChunkStore
-from davfs.sim.replica_store import WatchedStore
+from davfs.sim.replica_store import BROKEN, FULL, WatchedStore
 from davfs.sim.watch import Watch
 
 
@@ -88,10 +87,10 @@ class SimDisk:
     def failing(self) -> bool:
         return self._failing
 
-    def _broken(self) -> int:
+    def _broken(self) -> str:
         if self._failing:
-            return sqlite3.SQLITE_IOERR
-        return sqlite3.SQLITE_FULL if self._full else 0
+            return BROKEN
+        return FULL if self._full else ""
 
     # --- copies of chunks -------------------------------------------------------------------------------------------
 

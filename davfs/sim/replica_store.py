@@ -7,10 +7,10 @@ them. May import storage, core and the simulator's own parts.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from random import Random
+from typing import Any
 
 from blake3 import blake3
 
@@ -18,16 +18,19 @@ from davfs.core.model import Epoch, Position
 from davfs.core.ports import AppliedRecord
 from davfs.core.snapshot_port import Snapshot
 from davfs.sim.watch import Watch
+from davfs.storage.images import failure, open_image
 from davfs.storage.replica_db import ReplicaDb
 from davfs.storage.schema import MEMORY
 from davfs.storage.snapshots import SnapshotMemory
 
+FULL, BROKEN = "full", "broken"
+
 
 class WatchedStore(ReplicaDb):
-    """``age_ns``: the clock that small chunks age by; ``failing()``: the SQLite error code that writes fail with now, or 0."""
+    """``age_ns``: the clock that small chunks age by; ``failing()``: how writes fail now, FULL, BROKEN or ""."""
 
     def __init__(
-        self, node: str, watch: Watch, age_ns: Callable[[], int], failing: Callable[[], int] = lambda: 0
+        self, node: str, watch: Watch, age_ns: Callable[[], int], failing: Callable[[], str] = lambda: ""
     ) -> None:
         self._node = node
         self._watch = watch
@@ -38,15 +41,13 @@ class WatchedStore(ReplicaDb):
     # --- power ------------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _writing(self, durable: bool) -> Iterator[sqlite3.Connection]:
+    def _writing(self, durable: bool) -> Iterator[Any]:
         if not durable and not self._states and not self._closed:
             self._states.append(self._db.serialize())
         before = 0 if self._closed else self._db.total_changes
         with super()._writing(durable) as db:
-            if code := self._failing():
-                error = sqlite3.OperationalError("a simulated disk fails")
-                error.sqlite_errorcode = code
-                raise error
+            if how := self._failing():
+                raise failure(full=how == FULL)
             yield db
         if durable:
             self._states.clear()
@@ -84,8 +85,7 @@ class WatchedStore(ReplicaDb):
         return row is not None and blake3(row[0]).hexdigest() == digest
 
     def _replace(self, image: bytes) -> None:
-        self._db = sqlite3.connect(MEMORY, isolation_level=None, check_same_thread=False)  # the other one dies with its process
-        self._db.deserialize(image)
+        self._db = open_image(image)  # the other one dies with its process
 
     # --- what the watch is told -------------------------------------------------------------------------------------
 
