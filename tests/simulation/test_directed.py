@@ -68,7 +68,7 @@ def test_a_record_that_no_replica_can_apply_does_not_stop_its_volume(monkeypatch
         bug.setattr(values, "_LARGEST", 1 << 200)
         bug.setattr(values, "_dump", lambda value: dump({**value, "c": 1 << 80} if value.get("n") == "bad" else value))
         assert stage.ask("node-1", ("put", ("bad",), b"1")).outcome is None, "it is unknown"
-        stage.wait(3.0)
+        stage.wait(2.0)  # nobody takes the volume over meanwhile: the next holder has no bug
     for node in stage.cluster.names:
         assert stage.ask(node, ("put", ("b",), node.encode())).outcome in (("ok", True), ("ok", False)), node
         assert stage.ask(node, ("get", ("a",))).outcome == ("ok", b"0")
