@@ -102,6 +102,8 @@ def _look(client: http.client.HTTPConnection, process: subprocess.Popen[bytes], 
         if status == 200:
             folder = any((state.tree or {}).get(path, "").startswith("folder") for state in allowed)
             found[path] = "folder" if folder else digest(body)
+        elif status == 301:  # to the folder's own address
+            found[path] = "folder"
         elif status != 404:
             return f"GET {path} was answered {status}"
     trees = [{path: what.split(" ")[0] for path, what in (state.tree or {}).items()} for state in allowed]
