@@ -79,9 +79,10 @@ class CollectorRuns:
         yield from self._work(holder, report)
         return report
 
-    def prepare(self, volume: str, dry_run: bool) -> Protocol_[tuple[Protocol_[None], Report]]:
-        """(the work of one run, to be driven by somebody, its report). :class:`VolumeHeld` if it is another node's."""
-        loan = yield from self._maintenance.borrow(volume)
+    def prepare(self, volume: str, dry_run: bool, anyone: bool = False) -> Protocol_[tuple[Protocol_[None], Report]]:
+        """(the work of one run, to be driven by somebody, its report). :class:`VolumeHeld` if it is another node's.
+        ``anyone``: also if another node is the one to run, which does not know what this node does."""
+        loan = yield from self._maintenance.borrow(volume, anyone)
         if loan is None:
             raise VolumeHeld("this node does not hold the volume and cannot take it now")
         try:
@@ -152,7 +153,13 @@ class CollectorRuns:
             return False
         fresh = done is None or done.began <= changed_at + self._site.timing.grace
         left = done is not None and done.report.is_left(self._site.up)
-        return fresh or left or bool(self._superseded.get(volume)) or self._ripened(replica)
+        return fresh or left or bool(self._superseded.get(volume)) or self._is_brought(replica) or self._ripened(replica)
+
+    def _is_brought(self, replica: Replica) -> bool:
+        """Whether a snapshot brought chunks here that no run of this node has judged. They may have been set aside at its
+        source meanwhile, and no other node knows that they are here."""
+        done, at = self._done.get(replica.volume), replica.installed_at
+        return at is not None and (done is None or done.began <= at + self._site.timing.grace)
 
     def _ripened(self, replica: Replica) -> bool:
         """Whether something in the trash may go by now, or an upload that nobody goes on with."""
@@ -169,11 +176,12 @@ class CollectorRuns:
             yield Sleep(min(LOOK_S, self._interval / 2))
             for replica in self._replicas.all():
                 if self.due(replica):
-                    yield from self._try(replica.volume)
+                    yield from self._try(replica)
 
-    def _try(self, volume: str) -> Protocol_[None]:
+    def _try(self, replica: Replica) -> Protocol_[None]:
+        volume = replica.volume
         try:
-            work, _ = yield from self.prepare(volume, False)
+            work, _ = yield from self.prepare(volume, False, self._is_brought(replica))
             yield from work
         except DavfsError as error:
             log.debug("volume %s: not collected here now: %s", volume, error)

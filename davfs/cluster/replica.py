@@ -94,6 +94,7 @@ class Replica:
         self._trim_below = 0
         self.grown: dict[str, int] = {}  # documents that were saved anew, with their size: what compaction looks at first
         self._pause = (0, 0.0)  # (a seq, until when nothing behind it is applied)
+        self.installed_at: float | None = None  # when a snapshot has replaced everything, by this node's clock
         self.catching: tuple[int, int] | None = None  # a snapshot is on its way: bytes that are here, of how many
         self.freezing = False  # a snapshot is being made
         self.frozen_used = 0.0  # when it was last asked for
@@ -370,6 +371,7 @@ class Replica:
                 self._documents.clear()
                 self._recent.clear()
                 self._commit_target = min(self._commit_target, self.store.committed.seq)  # of what is here no more
+            self.installed_at = self._site.clock.now()
             log.info("volume %s: a snapshot at %s is installed", self.volume, self.store.committed)
         self._installed(self.volume, self.store)
 

@@ -8,5 +8,6 @@ FAILED_ONCE: dict[int, str] = {
     79: "a damaged small chunk came with a snapshot to the other replicas and took the place of their good copies",
     150: "a change from three replicas to two went on although the store of one of the two did not vote: it never could again",
     464: "a seal alone made firm what a holder had done alone before it was restarted: no later holder could take it back",
+    470: "a snapshot brought chunks that were set aside at its source meanwhile: no run of the collector came for them",
     775: "a snapshot brought records as not firm that were by then: the replica that got it asked for it again, for ever",
 }
