@@ -85,6 +85,8 @@ def fetch_missing(site: Site, volume: str, chunk: ChunkRef, even_if_there: bool 
         args = {"volume": volume, "digest": chunk.digest}
         try:
             reply: Reply = yield Call(node, "chunk.get", args, timeout=site.timing.transfer)
+            if len(reply.blob) != chunk.size:  # the digest is the store's to check
+                raise CorruptData(f"{node} sent {len(reply.blob)} bytes of {chunk.size}")
             site.chunks.put(volume, chunk.digest, reply.blob)
             return True
         except (InvalidInput, DavfsError) as error:

@@ -72,7 +72,6 @@ def put(
     ``digests``: checksums that the body must have; they are kept with the file. ``chunk_size``: if not the policy's.
     """
     holder.check_lease()
-    require_space(holder, length or 0)
     chunk_size = chunk_size or holder.state().policy.chunk_size
 
     def check(view: IndexView) -> tuple[Entry | None, Entry]:
@@ -84,6 +83,7 @@ def put(
             if done is not None:
                 return answer(done[0])
             existing, _ = check(view)
+        require_space(holder, length or 0)
         share.credit = existing.size if existing is not None else 0
         share.require(length or 0)
         holder.require_majority()

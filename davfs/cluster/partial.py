@@ -78,7 +78,6 @@ def write(
 ) -> Protocol_[Entry]:
     """Write ``length`` bytes into a file; its entry afterwards. Durable on a quorum when it returns."""
     holder.check_lease()
-    require_space(holder, length)
 
     def look(view: IndexView) -> _Seen:
         condition(tree.resolve(view, path))
@@ -93,6 +92,7 @@ def write(
         if done is not None:
             return Entry(*done[0])
         seen = look(view)
+    require_space(holder, length)
     with holder.quota.share(holder.state().policy.quota) as share:
         share.take(max(0, place.start(seen.content.size) + length - seen.content.size))
         return (yield from _write(holder, share, path, place, read, length, mtime_ns, caller, before_body, look, seen))

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 from davfs.cluster.api import Drive, Forward, Volume
-from davfs.core.errors import DavfsError, NotHolder, OutcomeUnknown, StaleEpoch, Unavailable, Unreachable
+from davfs.core.errors import DavfsError, NoSpace, NotHolder, OutcomeUnknown, StaleEpoch, Unavailable, Unreachable
 from davfs.dav.body import KEEP, RequestBody
 from davfs.dav.errors import NOT_HOLDER
 from davfs.dav.limits import WORKING, Working
@@ -26,6 +26,8 @@ Serve = Callable[[Request, Volume], Response]
 _PREFIX = "X-Davfs-"
 CUT_OFF = "Davfs-Cut-Off"
 _OWN_FIELDS = frozenset({"date", "server", "connection", "keep-alive", "transfer-encoding", NOT_HOLDER.lower()})
+WANTING = (OutcomeUnknown.status, NoSpace.status)
+"""Refusals that may come before it is looked whether an earlier attempt at the same request has taken effect."""
 _PAUSE_S = 0.05  # between two looks for a holder that changes
 
 
@@ -131,7 +133,7 @@ class Forwarding:
         if answer.status == 503 and any(name.lower() == NOT_HOLDER.lower() for name, _ in answer.headers):
             answer.close()
             raise NotHolder(f"{where.node} does not hold the volume any more", holder=None)
-        if answer.status == 503 and unsure:
+        if answer.status in WANTING and unsure:
             answer.close()
             raise Unavailable(f"{where.node} cannot serve the volume now")
         headers = [(name, value) for name, value in answer.headers if name.lower() not in _OWN_FIELDS]
@@ -139,9 +141,9 @@ class Forwarding:
 
 
 def _keep_unknown(error: DavfsError, unsure: bool) -> None:
-    """Once an attempt may have taken effect, no later refusal for want of nodes is the whole truth (design, section 3:
-    record sent, quorum unknown): :class:`OutcomeUnknown` then."""
-    if unsure and error.status == OutcomeUnknown.status and not isinstance(error, OutcomeUnknown):
+    """Once an attempt may have taken effect, no later refusal for want of nodes or space is the whole truth (design,
+    section 3: record sent, quorum unknown): :class:`OutcomeUnknown` then."""
+    if unsure and error.status in WANTING and not isinstance(error, OutcomeUnknown):
         raise OutcomeUnknown from error
 
 

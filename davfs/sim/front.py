@@ -21,6 +21,7 @@ from davfs.core.errors import (
     CallTimeout,
     DavfsError,
     Forbidden,
+    NoSpace,
     NotHolder,
     OutcomeUnknown,
     StaleEpoch,
@@ -30,6 +31,7 @@ from davfs.core.model import Entry
 from davfs.core.sessions import SessionKey
 
 FORWARD_S = 6.0
+WANTING = (OutcomeUnknown.status, NoSpace.status)  # as in ``dav/forwarding.py``
 
 
 class Front:
@@ -66,7 +68,7 @@ class Front:
                     raise
             except DavfsError as error:
                 # 503 is what a client that cannot know is told (design, section 3: record sent, quorum unknown).
-                if unsure and error.status == OutcomeUnknown.status:
+                if unsure and error.status in WANTING:
                     raise OutcomeUnknown() from error
                 raise
             yield Sleep(0.05)

@@ -66,14 +66,14 @@ class MemoryChunkStore:
 
     def get(self, volume: str, digest: str) -> bytes:
         """The bytes, verified; see the port for errors."""
-        data = self._chunks.get((volume, digest))
-        if data is None and (volume, digest) in self._aside:
-            return self._aside[volume, digest][0]
+        aside = self._aside.get((volume, digest))
+        data = self._chunks.get((volume, digest), None if aside is None else aside[0])
         if data is None:
             raise ChunkMissing(f"chunk {digest} is not here")
         if blake3(data).hexdigest() != digest:
-            self._loosen((volume, digest))
-            self.lose(volume, digest)
+            if (volume, digest) in self._chunks:
+                self._loosen((volume, digest))
+                self.lose(volume, digest)
             raise CorruptData(f"the copy of chunk {digest} was damaged; it was set aside")
         return data
 

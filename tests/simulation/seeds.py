@@ -10,4 +10,8 @@ FAILED_ONCE: dict[int, str] = {
     464: "a seal alone made firm what a holder had done alone before it was restarted: no later holder could take it back",
     470: "a snapshot brought chunks that were set aside at its source meanwhile: no run of the collector came for them",
     775: "a snapshot brought records as not firm that were by then: the replica that got it asked for it again, for ever",
+    1087: "the simulator's chunk store gave a damaged copy out that was set aside",
+    1130: "a full disk refused a request that was sent again, and an earlier attempt had taken effect: the client was told no",
+    1680: "the same, of a write into a file",
+    2203: "the same, in an available volume",
 }

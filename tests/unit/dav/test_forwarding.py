@@ -392,6 +392,10 @@ def test_what_is_unknown_once_is_never_said_to_have_changed_nothing():
     assert b"nothing was changed" not in text and b"unknown" in text
     status, text = put_through(ScriptedForwarder(ScriptedAnswer(503, [], b"nothing was changed")), b"hello")
     assert status == 503 and b"nothing was changed" in text
+    full = ScriptedAnswer(507, [("Content-Length", "4")], b"full")
+    status, text = put_through(ScriptedForwarder(OutcomeUnknown("lost"), full), b"hello")
+    assert status == 503 and b"unknown" in text
+    assert put_through(ScriptedForwarder(ScriptedAnswer(507, [], b"full")), b"hello") == (507, b"full")
 
 
 def test_a_large_body_is_sent_again_only_while_it_is_whole():
