@@ -251,8 +251,10 @@ class HolderLog:
             encoded = self._replica.store.read_log(first, BATCH_BYTES)
             stored = [self._replica.store.position_at(first + n) for n in range(len(encoded))]
             batch = [Pending(at, data) for at, data in zip(stored, encoded, strict=True) if at is not None]
-            # Records that are not committed carry their chunks, and those are in memory: stop before them.
-            batch = [pending for pending in batch if pending.position.seq not in self._tail]
+            # Records that are not committed carry their chunks, and those are in memory: stop before them. The log may have
+            # records of the next holder by now, before this one has heard of it: they are not its to send.
+            epoch = self._credentials.epoch
+            batch = [p for p in batch if p.position.seq not in self._tail and p.position.epoch <= epoch]
         at = before or self._replica.store.position_at(first - 1)
         if at is None:
             raise ChunkMissing(f"record {first - 1} is no longer in the log of this node")

@@ -177,6 +177,8 @@ class Simulation:
         cluster, table = self.cluster, self.cluster.volume.replica_set
         stores = {name: node.stores.get(VOLUME_ID) for name, node in cluster.nodes.items()}
         current = {name: store.incarnation for name, store in stores.items() if store is not None}
+        if not all(node.alive for node in cluster.nodes.values()):
+            return False
         return set(cluster.raft.voters) == set(cluster.names) and all(
             current.get(name) == table.incarnations.get(name, "") for name in table.nodes
         )
