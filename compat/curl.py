@@ -17,7 +17,7 @@ from pathlib import Path
 
 from compat.client import DavClient
 from compat.process import environment, find, kill_group, run, scratch
-from compat.report import CompatError, Report
+from compat.report import CompatError, Report, same
 from compat.target import Target, command
 
 SIZE = 5_000_003
@@ -81,7 +81,7 @@ def _files(report: Report, curl: Curl, eyes: DavClient, data: bytes) -> None:
     large, small = str(curl.home / "large.bin"), str(curl.home / "small.txt")
     with report.step("upload (-T) under the file's own name"):
         curl.status(201, "-T", large, curl.folder.url)
-        _same(eyes.get("large.bin").body, data)
+        same(eyes.get("large.bin").body, data)
     with report.step("upload over it, another name"):
         curl.status(201, "-T", small, curl.url("note.txt"))
         curl.status(204, "-T", small, curl.url("note.txt"))
@@ -89,20 +89,20 @@ def _files(report: Report, curl: Curl, eyes: DavClient, data: bytes) -> None:
         with (curl.home / "large.bin").open("rb") as stream:
             words = curl.words("-w", "%{http_code}", "-T", "-", curl.url("piped.bin"))
             done = subprocess.run(words, stdin=stream, capture_output=True, timeout=70, check=False)
-        _same(done.stdout, b"201")
-        _same(eyes.get("piped.bin").body, data)
+        same(done.stdout, b"201")
+        same(eyes.get("piped.bin").body, data)
     with report.step("download"):
-        _same(curl.fetched(curl.url("large.bin")), data)
+        same(curl.fetched(curl.url("large.bin")), data)
     with report.step("head (-I)"):
         head = curl.status(200, "-I", curl.url("large.bin")).lower()
         for field in (f"content-length: {SIZE}", "accept-ranges: bytes", "etag: ", "last-modified: "):
             if field not in head:
                 raise CompatError(f"no {field!r} in {head}")
     with report.step("ranges (-r): first, middle over a chunk's end, last"):
-        _same(curl.fetched("-r", "0-99", curl.url("large.bin"), wanted=206), data[:100])
+        same(curl.fetched("-r", "0-99", curl.url("large.bin"), wanted=206), data[:100])
         middle = f"{(4 << 20) - 10}-{(4 << 20) + 9}"
-        _same(curl.fetched("-r", middle, curl.url("large.bin"), wanted=206), data[(4 << 20) - 10 : (4 << 20) + 10])
-        _same(curl.fetched("-r", "-7", curl.url("large.bin"), wanted=206), data[-7:])
+        same(curl.fetched("-r", middle, curl.url("large.bin"), wanted=206), data[(4 << 20) - 10 : (4 << 20) + 10])
+        same(curl.fetched("-r", "-7", curl.url("large.bin"), wanted=206), data[-7:])
     with report.step("two ranges at once"):
         parts = curl.fetched("-r", "0-1,1000-1003", curl.url("large.bin"), wanted=206)
         if data[:2] not in parts or data[1000:1004] not in parts or b"Content-Range: bytes 0-1/" not in parts:
@@ -115,11 +115,11 @@ def _resumed(report: Report, curl: Curl, eyes: DavClient, data: bytes) -> None:
         part = curl.home / "part.bin"
         part.write_bytes(data[:HALF])
         curl.status(206, "-C", "-", "-o", str(part), curl.url("large.bin"))
-        _same(part.read_bytes(), data)
+        same(part.read_bytes(), data)
     with report.step("an upload goes on where it stopped (-C OFFSET -T)"):
-        _same(eyes.put("resumed.bin", data[:HALF]).status, 201)
+        same(eyes.put("resumed.bin", data[:HALF]).status, 201)
         curl.status(204, "-C", str(HALF), "-T", large, curl.url("resumed.bin"))
-        _same(eyes.get("resumed.bin").body, data)
+        same(eyes.get("resumed.bin").body, data)
     with report.step("an upload that is killed shows nothing"):
         child = subprocess.Popen(
             curl.words("--limit-rate", "1M", "-T", large, curl.url("broken.bin")),
@@ -134,7 +134,7 @@ def _resumed(report: Report, curl: Curl, eyes: DavClient, data: bytes) -> None:
         child.wait(10)
         if not running:
             raise CompatError("the upload was over before it could be broken off")
-        _same(eyes.get("broken.bin").status, 404)
+        same(eyes.get("broken.bin").status, 404)
 
 
 def _conditions(report: Report, curl: Curl, eyes: DavClient) -> None:
@@ -147,12 +147,12 @@ def _conditions(report: Report, curl: Curl, eyes: DavClient) -> None:
     with report.step("a condition refuses before the body is sent (Expect: 100-continue)"):
         words = ("-H", "If-None-Match: *", "-H", "Expect: 100-continue", "-T", large, curl.url("note.txt"))
         told = curl.status(412, "-o", "/dev/null", "--write-out", "%{size_upload}\n%{http_code}", *words)
-        _same(told.strip(), "0")
-        _same(eyes.get("note.txt").body, b"a few words")
+        same(told.strip(), "0")
+        same(eyes.get("note.txt").body, b"a few words")
     with report.step("a wrong checksum is refused"):
         wrong = ("-H", "OC-Checksum: MD5:00000000000000000000000000000000", "-T", str(curl.home / "small.txt"))
         curl.status(400, "-o", "/dev/null", *wrong, curl.url("wrong.txt"))
-        _same(eyes.get("wrong.txt").status, 404)
+        same(eyes.get("wrong.txt").status, 404)
 
 
 def _methods(report: Report, curl: Curl, eyes: DavClient) -> None:
@@ -160,13 +160,13 @@ def _methods(report: Report, curl: Curl, eyes: DavClient) -> None:
         curl.status(201, "-X", "MKCOL", curl.url("d/"))
         curl.status(201, "-X", "COPY", "-H", f"Destination: {curl.url('d/copy.txt')}", curl.url("note.txt"))
         curl.status(201, "-X", "MOVE", "-H", f"Destination: {curl.url('d/moved.txt')}", curl.url("d/copy.txt"))
-        _same(eyes.members("d"), ["moved.txt"])
+        same(eyes.members("d"), ["moved.txt"])
     with report.step("MOVE onto something, Overwrite F, is refused"):
         words = ("-H", "Overwrite: F", "-H", f"Destination: {curl.url('note.txt')}")
         curl.status(412, "-o", "/dev/null", "-X", "MOVE", *words, curl.url("d/moved.txt"))
     with report.step("PROPFIND without a body"):
         answer = curl.status(207, "-X", "PROPFIND", "-H", "Depth: 1", curl.url("d/"))
-        _same(len(re.findall(r"<D:href>", answer)), 2)
+        same(len(re.findall(r"<D:href>", answer)), 2)
     with report.step("LOCK, a PUT without the token, UNLOCK"):
         body = '<lockinfo xmlns="DAV:"><lockscope><exclusive/></lockscope><locktype><write/></locktype></lockinfo>'
         answer = curl.status(200, "-i", "-X", "LOCK", "-d", body, curl.url("note.txt"))
@@ -180,11 +180,6 @@ def _methods(report: Report, curl: Curl, eyes: DavClient) -> None:
     with report.step("DELETE"):
         curl.status(204, "-X", "DELETE", curl.url("d/"))
         curl.status(404, "-o", "/dev/null", "-X", "DELETE", curl.url("d/"))
-
-
-def _same(got: object, wanted: object) -> None:
-    if got != wanted:
-        raise CompatError(f"expected {wanted!r}"[:200] + f", got {got!r}"[:200])
 
 
 def extend(parser: argparse.ArgumentParser) -> None:

@@ -88,3 +88,9 @@ def missing(tool: ToolMissing) -> int:
     """Say what is missing; the exit code that tells it apart from a failure."""
     print(f"not run: {tool}", file=sys.stderr, flush=True)
     return EXIT_TOOL_MISSING
+
+
+def same(got: object, wanted: object) -> None:
+    """:class:`CompatError`, with the beginnings of both, if they differ."""
+    if got != wanted:
+        raise CompatError(f"expected {wanted!r}"[:200] + f", got {got!r}"[:200])

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from compat.client import DavClient
 from compat.process import scratch
-from compat.report import CompatError, Report, ToolMissing
+from compat.report import CompatError, Report, ToolMissing, same
 from compat.target import Target, command
 
 try:
@@ -63,31 +63,31 @@ def _files(report: Report, client: Client, eyes: DavClient, home: Path) -> None:
     (home / "large.bin").write_bytes(data)
     with _step(report, "upload_file, 5 MB"):
         client.upload_file(str(home / "large.bin"), "large.bin")
-        _same(eyes.get("large.bin").body, data)
+        same(eyes.get("large.bin").body, data)
     with _step(report, "upload_fileobj in pieces, without a length"):
         client.upload_fileobj(io.BytesIO(data), "piped.bin", chunk_size=PIECE)
-        _same(eyes.get("piped.bin").body, data)
+        same(eyes.get("piped.bin").body, data)
     with _step(report, "what is there is not written over unless it is wanted"):
         _refused("already exists", lambda: client.upload_fileobj(io.BytesIO(b"x"), "large.bin"))
         client.upload_fileobj(io.BytesIO(b"text\nof two lines"), "note.txt")
         client.upload_fileobj(io.BytesIO(b"text\nof\nthree lines"), "note.txt", overwrite=True)
-        _same(eyes.get("note.txt").body, b"text\nof\nthree lines")
+        same(eyes.get("note.txt").body, b"text\nof\nthree lines")
     with _step(report, "download_file"):
         client.download_file("large.bin", str(home / "back.bin"))
-        _same((home / "back.bin").read_bytes(), data)
+        same((home / "back.bin").read_bytes(), data)
     with _step(report, "open: lines of a text"):
         with client.open("note.txt") as stream:
-            _same([str(line) for line in stream], ["text\n", "of\n", "three lines"])
+            same([str(line) for line in stream], ["text\n", "of\n", "three lines"])
     with _step(report, "open: positions in a large file (ranges)"):
         with client.open("large.bin", mode="rb", chunk_size=PIECE) as stream:
             for place in (SIZE - 10, 4_194_300, 0):
                 stream.seek(place)
-                _same(stream.read(10), data[place : place + 10])
+                same(stream.read(10), data[place : place + 10])
     with _step(report, "size, type, etag, times (info)"):
         info = client.info("large.bin")
-        _same((info["content_length"], info["type"], client.content_length("large.bin")), (SIZE, "file", SIZE))
-        _same(client.etag("large.bin"), eyes.get("large.bin").headers["etag"])
-        _same(client.modified("large.bin") is not None and client.created("large.bin") is not None, True)
+        same((info["content_length"], info["type"], client.content_length("large.bin")), (SIZE, "file", SIZE))
+        same(client.etag("large.bin"), eyes.get("large.bin").headers["etag"])
+        same(client.modified("large.bin") is not None and client.created("large.bin") is not None, True)
 
 
 def _folders(report: Report, client: Client, eyes: DavClient) -> None:
@@ -97,29 +97,29 @@ def _folders(report: Report, client: Client, eyes: DavClient) -> None:
         _refused("parent of the collection does not exist", lambda: client.mkdir("a/b/c"))
     with _step(report, "odd names"):
         client.upload_fileobj(io.BytesIO(b"odd"), f"papers/{ODD}")
-        _same(eyes.get(f"papers/{ODD}").body, b"odd")
-        _same(client.ls("papers", detail=False), [f"papers/{ODD}"])
+        same(eyes.get(f"papers/{ODD}").body, b"odd")
+        same(client.ls("papers", detail=False), [f"papers/{ODD}"])
     with _step(report, "copy and move, of a file and of a folder"):
         client.copy("large.bin", "papers/copy.bin")
         client.move("papers/copy.bin", "papers/moved.bin")
         client.copy("papers", "papers 2")
         client.move("papers", "papers 3")
-        _same(sorted(eyes.members("papers 2")), sorted(eyes.members("papers 3")))
-        _same("papers/" in eyes.members(), False)
+        same(sorted(eyes.members("papers 2")), sorted(eyes.members("papers 3")))
+        same("papers/" in eyes.members(), False)
     with _step(report, "copy and move onto something are refused"):
         _refused("exists", lambda: client.copy("large.bin", "note.txt"))
         _refused("exists", lambda: client.move("large.bin", "note.txt"))
         client.move("piped.bin", "note.txt", overwrite=True)
-        _same(eyes.get("note.txt").headers["content-length"], str(SIZE))
+        same(eyes.get("note.txt").headers["content-length"], str(SIZE))
     with _step(report, "ls, exists, isdir, isfile"):
         listed = {str(item["name"]): item["type"] for item in client.ls("/")}
-        _same(listed, {"large.bin": "file", "note.txt": "file", "papers 2": "directory", "papers 3": "directory"})
-        _same((client.exists("large.bin"), client.exists("never")), (True, False))
-        _same((client.isdir("papers 2"), client.isfile("papers 2"), client.isfile("note.txt")), (True, False, True))
+        same(listed, {"large.bin": "file", "note.txt": "file", "papers 2": "directory", "papers 3": "directory"})
+        same((client.exists("large.bin"), client.exists("never")), (True, False))
+        same((client.isdir("papers 2"), client.isfile("papers 2"), client.isfile("note.txt")), (True, False, True))
     with _step(report, "remove, and what is not there"):
         client.remove("papers 2")
         client.remove("large.bin")
-        _same(eyes.members(), ["note.txt", "papers 3/"])
+        same(eyes.members(), ["note.txt", "papers 3/"])
         _refused("could not be found", lambda: client.remove("large.bin"))
 
 
@@ -132,11 +132,6 @@ def _refused(why: str, work: Callable[[], object]) -> None:
             return
         raise CompatError(f"refused as {error}, not {why}") from error
     raise CompatError(f"not refused ({why})")
-
-
-def _same(got: object, wanted: object) -> None:
-    if got != wanted:
-        raise CompatError(f"expected {wanted!r}"[:200] + f", got {got!r}"[:200])
 
 
 def extend(parser: argparse.ArgumentParser) -> None:
