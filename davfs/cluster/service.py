@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from davfs.cluster.assign import unpack
 from davfs.cluster.collecting import Collecting, ReplicaSource
+from davfs.cluster.departure import Departure
 from davfs.cluster.lagging import Credentials
 from davfs.cluster.replica import Replica
 from davfs.cluster.site import Site
@@ -32,6 +33,7 @@ class Service:
         self._site = site
         self._replicas = replicas
         self.collecting = Collecting(site, replicas)
+        self.departure = Departure(site, replicas)
         self.handlers: dict[str, Handler] = {
             "replica.seal": self._checked(self._seal),
             "replica.append": self._checked(self._append),
@@ -51,6 +53,8 @@ class Service:
             "chunk.collect_page": self._checked(self.collecting.page),
             "chunk.collect_remove": self._checked(self.collecting.remove),
             "replica.named": self._checked(self.collecting.named),
+            "node.needs": self._checked(self.departure.needs),
+            "node.holds": self._checked(self.departure.holds),
         }
 
     @staticmethod

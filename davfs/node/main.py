@@ -46,7 +46,7 @@ from davfs.node.admission import Admission, members_only
 from davfs.node.certificates import Certificates
 from davfs.node.collector_admin import CollectorAdmin
 from davfs.node.config import Limits, NodeConfig
-from davfs.node.departure import Departure
+from davfs.node.departure import Removal
 from davfs.node.http_api import HttpApi
 from davfs.node.imports import Imports
 from davfs.node.join import Joining
@@ -150,7 +150,7 @@ class Node:
         self.programs = Programs(config, self.state, self.raft, self.expiry.remaining, self.site.request_id)
         self.admission = Admission(config, self.state, self.raft, self.client, self.site.request_id)
         self.past = Past(config, self.state, self.raft, self.client, directory.incarnation)
-        self.departure = Departure(config, self.site, self.replicas, self.raft, self.client)
+        self.removal = Removal(self.service.departure, self.runtime.run)
         self.replica_admin = ReplicaAdmin(self.site, self.raft, self.client, self.gateway.followers)
         limits = config.limits
         self.collector, self.collecting = self._make_collector(directory)
@@ -226,7 +226,7 @@ class Node:
 
         own = {
             **self.admin.handlers(), **self.usage.handlers(), **self.accounts.handlers(), **self.programs.handlers(),
-            **self.admission.handlers(), **self.departure.handlers(),
+            **self.admission.handlers(), **self.removal.handlers(),
             **self.replica_admin.handlers(), **self.past.handlers(), **self.looks.handlers(),
             **self.certificates.handlers(), **self.renewal.handlers(), **self.imports.handlers(), **self.trash.handlers(),
             **self.collecting.handlers(), **self.scrubbing.handlers(),

@@ -1,0 +1,153 @@
+"""Removing a node: only when nothing that was promised depends on it.
+
+The state machine refuses a node that keeps a volume's records. For chunks the node first gets no new ones, and its copies
+no longer count (``core/membership.py``, *leaving*). Once every upload that counted them is committed or has failed, a
+majority of each volume's replicas look whether every chunk that is named on it has W copies elsewhere, really there and not
+only named. Then it goes: from placement, from Raft (``voters.py``), and its certificate opens nothing any more.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from davfs.cluster.collecting import ReplicaSource
+from davfs.cluster.replica import Replica
+from davfs.cluster.site import Site
+from davfs.core.cluster_state import VolumeState, value_of
+from davfs.core.effects import Call, Protocol_, Reply, Sleep, Submit
+from davfs.core.errors import DavfsError, InvalidInput, NodeInUse, QuorumLost, Unavailable
+from davfs.core.quorum import is_majority
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 60.0
+"""Seconds for one replica to look through one volume."""
+
+ASK_S = 10.0
+COMMAND_S = 5.0
+BATCH = 5000
+"""Digests in one question."""
+
+APPLY_S = 5.0
+POLL_S = 0.05
+
+
+class Departure:
+    """One node's part: ``remove`` carries a removal out, ``needs`` and ``holds`` answer other nodes."""
+
+    def __init__(self, site: Site, replicas: ReplicaSource) -> None:
+        self._site = site
+        self._replicas = replicas
+
+    # --- for the administrator --------------------------------------------------------------------------------------
+
+    def remove(self, name: str) -> Protocol_[int]:
+        """Remove a node; how many chunks were named on it. :class:`NodeInUse` says what it still holds; then it stays."""
+        yield from self._submit("noop")
+        state = self._site.state
+        if name == self._site.node:
+            raise Unavailable(f"{name} does not remove itself; use the configuration of another node")
+        if name in state.membership.removed:
+            return 0
+        chunks = 0
+        if name in state.nodes:
+            yield from self._submit("node_leave", name)
+            try:
+                self._no_programs()
+                # Whoever counted on it by an older state has committed by then or lost its lease: its refresh needs Raft.
+                yield Sleep(self._site.timing.ttl + self._site.timing.commit)
+                chunks = yield from self._check_chunks(name)
+            except DavfsError:
+                yield from self._submit("node_stay", name)
+                raise
+        yield from self._submit("node_remove", name)
+        log.warning("%s was removed from the cluster", name)
+        return chunks
+
+    def _no_programs(self) -> None:
+        """Programs count copies by themselves, and do not hear of a node that leaves while they hold a volume."""
+        state = self._site.state
+        grants = {volume.name: volume.tenure.grant for volume in state.volumes.values()}
+        held = [name for name, grant in sorted(grants.items()) if grant and grant.address not in state.nodes]
+        if held:
+            raise NodeInUse(f"programs hold {', '.join(held)}: stop them first, then try again", volumes=held)
+
+    def _check_chunks(self, name: str) -> Protocol_[int]:
+        """How many chunks are named on a node; :class:`NodeInUse` if one of them has fewer than W copies elsewhere."""
+        total = 0
+        for volume in list(self._site.state.volumes.values()):
+            named, short = yield from self._ask_replicas(volume, name)
+            if short:
+                raise NodeInUse(
+                    f"{short} of the {named} chunks of {volume.name!r} that {name} holds have fewer than"
+                    f" {volume.policy.write_quorum} copies on other nodes that answer; start the others, or read those"
+                    " files and write them anew",
+                    volumes=[volume.name],
+                )
+            total += named
+        return total
+
+    def _ask_replicas(self, volume: VolumeState, name: str) -> Protocol_[tuple[int, int]]:
+        """(chunks named on the node, those short of copies): the worst that a majority of the replicas say."""
+        answers, troubles = {}, []
+        for node in volume.replicas:
+            try:
+                reply: Reply = yield Call(node, "node.needs", {"volume": volume.id, "name": name}, timeout=LOOK_S)
+                answers[node] = reply.value
+            except DavfsError as error:
+                troubles.append(f"{node}: {error.message}")
+        if not is_majority(answers, volume.replicas):
+            raise QuorumLost(f"too few replicas of {volume.name!r} could be asked ({'; '.join(troubles)})")
+        return max(a["named"] for a in answers.values()), max(a["short"] for a in answers.values())
+
+    def _submit(self, verb: str, *arguments: Any) -> Protocol_[Any]:
+        return value_of((yield Submit((self._site.request_id(), verb, *arguments), COMMAND_S)))
+
+    # --- for other nodes --------------------------------------------------------------------------------------------
+
+    def needs(self, _peer: str, args: Mapping[str, Any], _blob: bytes) -> Protocol_[Reply]:
+        """Look through this node's replica of a volume: how many chunks are named on a node, and how many need it."""
+        volume, name = self._site.state.volume(_text(args, "volume")), _text(args, "name")
+        replica = yield from self._replicas.wait_for(volume.id)
+        yield from self._wait_applied(replica, volume.name)
+        with replica.store.view() as view:
+            digests = sorted({chunk.digest for chunk in view.chunks() if name in chunk.nodes})
+        copies = dict.fromkeys(digests, 0)
+        others = [node for node in self._site.state.storing() if node != name]
+        for start in range(0, len(digests), BATCH):
+            batch = digests[start : start + BATCH]
+            for node in others:
+                try:
+                    held: Reply = yield Call(node, "node.holds", {"volume": volume.id, "digests": batch}, timeout=ASK_S)
+                except DavfsError as error:
+                    log.info("%s does not say what it holds: %s", node, error)
+                    continue
+                for digest, there in zip(batch, held.value, strict=True):
+                    copies[digest] += there
+        short = sum(count < volume.policy.write_quorum for count in copies.values())
+        return Reply({"named": len(digests), "short": short})
+
+    def _wait_applied(self, replica: Replica, volume: str) -> Protocol_[None]:
+        """What is in the log now may have been acknowledged: it must be in the index before that is looked through."""
+        wanted, ends = replica.store.last.seq, self._site.clock.now() + APPLY_S
+        while replica.store.committed.seq < wanted:
+            if self._site.clock.now() > ends:
+                raise Unavailable(f"{volume!r} has records that no holder has committed yet: list its files, then try again")
+            yield Sleep(POLL_S)
+
+    def holds(self, _peer: str, args: Mapping[str, Any], _blob: bytes) -> Protocol_[Reply]:
+        """For each digest, whether this node has a copy (verified when it is read and scrubbed, not now)."""
+        yield from ()
+        volume, digests = _text(args, "volume"), args.get("digests")
+        if not isinstance(digests, list) or not all(isinstance(digest, str) for digest in digests):
+            raise InvalidInput("digests must be a list of texts")
+        return Reply([self._site.chunks.has(volume, digest) for digest in digests])
+
+
+def _text(args: Mapping[str, Any], key: str) -> str:
+    value = args.get(key)
+    if not isinstance(value, str) or not value:
+        raise InvalidInput(f"{key} must be a text that is not empty")
+    return value
