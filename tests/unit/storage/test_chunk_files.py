@@ -14,7 +14,7 @@ from davfs.core.errors import ChunkMissing, CorruptData, InvalidInput, NoSpace, 
 from davfs.storage.chunk_store import DiskChunkStore
 from davfs.storage.data_dir import DataDirectory
 from davfs.storage.files import TEMPORARY
-from tests.support.tools import refuse
+from tests.support.tools import refuse, require_root
 
 VOLUME = "v1"
 DATA = b"some bytes" * 100
@@ -182,8 +182,8 @@ def test_names_from_the_network_never_become_paths(store, volume, digest):
 
 
 @pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small file system")
 def test_a_disk_that_is_really_full(tmp_path):
+    require_root("a small file system is mounted")
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "davfs-test", str(tmp_path)]
     if subprocess.run(mount, capture_output=True, timeout=10).returncode:
         refuse("mounting is not allowed here")
