@@ -35,13 +35,14 @@ class Answering(BaseHTTPRequestHandler):
 
 
 def _serve(context: ssl.SSLContext | None) -> Iterator[tuple[int, list[tuple[str, dict[str, str]]]]]:
-    handler = type("Handler", (Answering,), {"seen": []})
+    seen: list[tuple[str, dict[str, str]]] = []
+    handler = type("Handler", (Answering,), {"seen": seen})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     if context is not None:
         server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
-    yield server.server_port, handler.seen
+    yield server.server_port, seen
     server.shutdown()
     thread.join()
     server.server_close()
