@@ -81,6 +81,7 @@ class Engine(SyncObj):
         self._gathering = False
         self._send_due = False
         self._ticked_at = time.monotonic()
+        self._hands_over_until = float("-inf")
         self.broken: CorruptData | None = None
         """Set when this member's log contradicts the cluster's committed one; it then takes no more part."""
         conf = SyncObjConf(
@@ -198,12 +199,15 @@ class Engine(SyncObj):
             self._ask_for_election(now)
         if self.broken is not None:
             raise self.broken
+        if self._hands_over():
+            self.transferLeadership()  # refused while no follower has everything
         self._onTick(self._timing.tick)
         self._ticked_at = time.monotonic()
 
     def hand_over(self) -> None:
-        """Ask the follower that is furthest to take over from this leader, if one has everything."""
-        self.transferLeadership()
+        """Let the follower that is furthest take over from this leader (Ongaro 2014, 3.10): from now on no command is taken
+        in, so that one soon has everything; given up after the shortest election time."""
+        self._hands_over_until = time.monotonic() + self._timing.election_min
 
     def close(self) -> None:
         """Close journal and pipes; the tick thread has ended."""
@@ -227,8 +231,22 @@ class Engine(SyncObj):
             self._callbacks.applied()
         return more
 
+    def _hands_over(self) -> bool:
+        return self._isLeader() and time.monotonic() < self._hands_over_until
+
+    def _SyncObj__onLeaderChanged(self) -> None:
+        """Also who waits for a commit at an index that the former leader named is told: another entry may come to stand
+        there, or none for a long time."""
+        SyncObj._SyncObj__onLeaderChanged(self)
+        waiting = self._SyncObj__commandsWaitingCommit
+        for index in sorted(waiting):
+            for _, done in waiting.pop(index):
+                done(None, FAIL_REASON.UNKNOWN_OUTCOME)
+
     def _checkCommandsToApply(self) -> None:
         """All queued commands go out in one message, not in one each."""
+        if self._hands_over():
+            return
         self._gathering, self._send_due = True, False
         try:
             super()._checkCommandsToApply()

@@ -129,7 +129,7 @@ class RaftNode:
         self._engine.propose(membership.CONFIG, membership.encode(Change(before, after)), attempt.done)
         attempt.ended.wait(timeout)
         self._check()
-        if not attempt.ended.is_set():
+        if not attempt.ended.is_set() or attempt.reason == FAIL_REASON.UNKNOWN_OUTCOME:
             raise ConsensusUnavailable(f"Raft did not confirm a change of its members within {timeout:g} s")
         return bool(attempt.reason == FAIL_REASON.SUCCESS)
 

@@ -22,6 +22,7 @@ from tests.integration.consensus.over_http import HttpWires
 
 SEEDS = int(os.environ.get("DAVFS_RAFT_SEEDS", "2"))
 COMPACTING = RaftTiming(compact_entries=20)
+PATIENT = RaftTiming(election_min=1.5, election_max=2.0, attempt=6.0)
 
 
 @pytest.fixture
@@ -102,6 +103,41 @@ def test_a_graceful_stop_hands_over(cluster: Cluster) -> None:
     start = time.monotonic()
     next(iter(cluster.nodes.values())).submit(("b", 2), 5)
     assert time.monotonic() - start < RaftTiming().election_min
+
+
+@pytest.mark.parametrize("cluster", [{"timing": PATIENT}], indirect=True)
+def test_a_stop_under_load_hands_over_too(cluster: Cluster) -> None:
+    """While commands stream in, no follower ever has everything unless the leader takes no more in."""
+    waits: list[float] = []
+    for round_ in range(4):
+        leader = cluster.leader().name
+        enough = threading.Event()
+
+        def work(node: RaftNode, label: str, enough: threading.Event = enough) -> None:
+            for number in range(100_000):
+                if enough.is_set():
+                    return
+                start = time.monotonic()
+                node.submit((f"{label}-{number}", 0), 10)
+                waits.append(time.monotonic() - start)
+
+        others = [node for name, node in cluster.nodes.items() if name != leader]
+        threads = [
+            threading.Thread(target=work, args=(node, f"{round_}-{node.name}-{client}"), daemon=True)
+            for node in others
+            for client in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.2)
+        cluster.nodes.pop(leader).close()
+        time.sleep(0.2)
+        enough.set()
+        for thread in threads:
+            thread.join(20)
+        cluster.start(leader)
+    assert max(waits) < PATIENT.election_min * 0.7
+    one_leader_a_term(cluster)
 
 
 def test_without_a_majority_submit_says_so_in_time_and_nothing_is_lost_after(cluster: Cluster) -> None:
