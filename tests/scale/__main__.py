@@ -19,9 +19,9 @@ from pathlib import Path
 from tests.scale.commits import Changes, Taken
 from tests.scale.large_file import GIB, LargeFile
 from tests.scale.local import NODE, Alone, alone
-from tests.scale.nodes import VOLUME, build_on, databases, serving
+from tests.scale.nodes import VOLUME, build_on, collected, databases, serving, walked
 from tests.scale.table import Table, middle
-from tests.scale.volume import THOUSAND, Plan, build
+from tests.scale.volume import CHUNKS, THOUSAND, Plan, build
 from tests.support.cluster import DevCluster
 
 SMALL = Plan(1_000, 50, 100, 2)
@@ -91,7 +91,7 @@ def large_file(folder: Path, table: Table) -> None:
 
 def main() -> int:
     options = _options()
-    plan = Plan(options.files, options.directories, options.wide)
+    plan = Plan(options.files, options.directories, options.wide, chunks=options.chunks)
     directory = options.dir or Path(tempfile.mkdtemp(prefix="davfs-scale-"))
     directory.mkdir(parents=True, exist_ok=True)
     built = directory / "built"
@@ -110,6 +110,8 @@ def main() -> int:
         database = databases(drive)[0]
         table.add("a node's database", f"{database.stat().st_size / MIB:.0f} MiB")
         serving(drive, plan, table)
+        walked(drive, plan, table)
+        collected(drive, plan, table)
         drive.stop()
         commits(database, plan, table, options.count)
         large_file(directory / "large", table)
@@ -139,6 +141,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--files", type=int, default=1_000_000)
     parser.add_argument("--directories", type=int, default=50_000)
     parser.add_argument("--wide", type=int, default=100_000, help="files in one directory, besides --files")
+    parser.add_argument("--chunks", type=int, default=CHUNKS, help="that all files share; each takes half a KiB on each node")
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--count", type=int, default=200, help="changes of each kind, 250 at most")
     parser.add_argument("--dir", type=Path, help="keep what is built here, and use what is there")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import re
 import sqlite3
 import time
@@ -11,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from compat.memory import resident_peak
+from compat.rclone import Rclone, binary
+from compat.target import Target
 from davfs.client import connect
 from tests.scale.table import Table, middle
 from tests.scale.volume import THOUSAND, Plan, build, directory_path
@@ -25,6 +28,12 @@ MIB = 1 << 20
 START_LIMIT_S = 300.0
 GOAL_START_S = 15.0
 GOAL_MIB = 400.0
+PUTS = 200
+WALK_FILES = 250_000
+"""A volume of more files is walked by rclone below one of its ten folders only: it asks for each directory."""
+
+WALK_LIMIT_S = 1200.0
+COLLECT_LIMIT_S = 1200.0
 
 
 def build_on(drive: DevCluster, plan: Plan, say: Callable[[str], None]) -> None:
@@ -80,7 +89,43 @@ def serving(drive: DevCluster, plan: Plan, table: Table) -> None:
         table.add(f"resident peak of node {number}", f"{peak:.0f} MiB", f"{GOAL_MIB:.0f} MiB", peak <= GOAL_MIB)
 
 
-def _puts(drive: DevCluster, plan: Plan, count: int = 200) -> list[float]:
+def walked(drive: DevCluster, plan: Plan, table: Table) -> None:
+    """``rclone lsf -R`` through a node: how long, and the node's memory."""
+    top = ("all",) if plan.total <= WALK_FILES else directory_path(1, plan.fan_out)
+    home = drive.directory.parent / "rclone"
+    home.mkdir(exist_ok=True)
+    rclone = Rclone(binary("debian"), Target(f"http://127.0.0.1:{drive.port}/{VOLUME}/"), home, WALK_LIMIT_S)
+    before, began = resident_peak(drive.pid(1)), time.perf_counter()
+    names = rclone.run("lsf", "-R", "dav:" + "/".join(top)).require("rclone lsf -R").out.splitlines()
+    seconds = time.perf_counter() - began
+    folders = sum(name.endswith("/") for name in names)
+    if top == ("all",):
+        assert (len(names) - folders, folders) == (plan.total + PUTS, plan.directories + 1), (len(names), folders)
+    peak = resident_peak(drive.pid(1))
+    table.add(
+        f"rclone lsf -R: {len(names) - folders:,} files in {folders:,} directories",
+        f"{seconds:.1f} s; node 1 at {peak / MIB:.0f} MiB, {before / MIB:.0f} before",
+        f"{GOAL_MIB:.0f} MiB", peak <= GOAL_MIB * MIB,
+    )  # fmt: skip
+
+
+def collected(drive: DevCluster, plan: Plan, table: Table) -> None:
+    """A run of the collector over the whole volume: how long, and the memory of the node that needed most."""
+    began = time.perf_counter()
+    done = drive.command("gc", "run", "--dry-run", "--json", limit=COLLECT_LIMIT_S)
+    assert done.returncode == 0, done.stdout + done.stderr
+    seconds = time.perf_counter() - began
+    report = json.loads(done.stdout)[0]
+    seen = min(found["seen"] for found in report["nodes"].values())
+    assert len(report["nodes"]) == drive.count and seen >= plan.chunks, report
+    peak = max(resident_peak(drive.pid(n)) for n in range(1, drive.count + 1))
+    table.add(
+        f"collector, dry run: {report['names']:,} names, {seen:,} chunks a node",
+        f"{seconds:.1f} s; {peak / MIB:.0f} MiB", f"{GOAL_MIB:.0f} MiB", peak <= GOAL_MIB * MIB,
+    )  # fmt: skip
+
+
+def _puts(drive: DevCluster, plan: Plan, count: int = PUTS) -> list[float]:
     taken = []
     with drive.client(1) as client:
         for number in range(count):

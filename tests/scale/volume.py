@@ -5,7 +5,7 @@
     /all/thousand/               1,000 files that were made at 1,000 different times
     /all/wide/                   one directory with many files
 
-All files share 1,000 small chunks that are really stored: metadata is what grows.
+All files share 1,000 small chunks that are really stored, unless more are asked for: metadata is what grows.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from davfs.core.model import DIRECTORY, FILE, MIB, ROOT, ChunkRef, Manifest, Pat
 from davfs.core.namespace import Edits
 
 SIZE_OF_EDITS = RECORD_ROOM - 4096  # what the last file of a record may take
-CHUNKS = 1_000
+CHUNKS = 1_000  # as many at most travel with one record
 CHUNK_SIZE = 4 * MIB
 THOUSAND = 1_000
 FAN_OUT = 10
@@ -36,12 +36,13 @@ Commit: TypeAlias = Callable[[Build, Sequence[Attachment]], Any]
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How many files and directories; ``wide``: files of the one directory, besides ``files``. ``fan_out``: directories in
-    each directory of the tree; volumes that are compared are equally deep."""
+    each directory of the tree; volumes that are compared are equally deep. ``chunks``: that all files share."""
 
     files: int = 1_000_000
     directories: int = 50_000
     wide: int = 100_000
     fan_out: int = FAN_OUT
+    chunks: int = CHUNKS
 
     @property
     def total(self) -> int:
@@ -127,16 +128,20 @@ class _Building:
         self.records = 0
         self._items = items(plan)
         self._inodes = {_TOP: ROOT}
-        data = [f"content number {number}".encode() * 20 for number in range(CHUNKS)]
-        self._attachments = [Attachment(digest_of(d), d) for d in data]
-        self._refs = [ChunkRef(a.digest, len(a.data), nodes) for a in self._attachments]
+        self._nodes, self._chunks = nodes, plan.chunks
+        self._lock = threading.Lock()
+        self._refs: list[ChunkRef] = []  # those that were given to a record to bring
         self._say = say
         self._made = 0
         self._total = plan.total + plan.directories
         self._began = self._said = time.monotonic()
 
     def take_attachments(self) -> Sequence[Attachment]:
-        taken, self._attachments = self._attachments, []
+        with self._lock:
+            first = len(self._refs)
+            data = [f"content number {n}".encode() * 20 for n in range(first, min(first + CHUNKS, self._chunks))]
+            taken = [Attachment(digest_of(d), d) for d in data]
+            self._refs += [ChunkRef(a.digest, len(a.data), self._nodes) for a in taken]
         return taken
 
     def next_record(self, edits: Edits) -> None:
@@ -158,6 +163,6 @@ class _Building:
         if item.directory is not None:
             self._inodes[item.directory] = inode
         else:
-            chunk = self._refs[self._made % CHUNKS]
+            chunk = self._refs[self._made % len(self._refs)]
             edits.write(inode, Manifest(chunk.size, now, etag_of(CHUNK_SIZE, [chunk]), CHUNK_SIZE, (chunk,)), None)
         self._made += 1
