@@ -220,7 +220,7 @@ class Holder:
         self.serving = False
         self.log.draining = True
         self.log.work.notify()
-        yield Wait(self.log.progress, self._flushed, self.site.timing.call)
+        yield Wait(self.log.progress, self.is_flushed, self.site.timing.call)
         self.log.stop()
         yield from free(self.site, self.credentials, self.digest)
 
@@ -228,7 +228,8 @@ class Holder:
         """Free the grant of a holder that stopped already."""
         yield from free(self.site, self.credentials, self.digest)
 
-    def _flushed(self) -> bool:
+    def is_flushed(self) -> bool:
+        """Whether all replicas that answer, and take records, have everything."""
         members = {*self.state().replica_set.members, self.site.node}
         return self.log.stopped or all(
             f.failing or (f.match >= self.log.last.seq and f.told >= self.log.committed)

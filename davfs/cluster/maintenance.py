@@ -15,7 +15,7 @@ from davfs.cluster.holdings import Holdings
 from davfs.cluster.lagging import Credentials
 from davfs.cluster.replicas import Replicas
 from davfs.cluster.site import Site
-from davfs.core.cluster_state import VolumeState, value_of
+from davfs.core.cluster_state import value_of
 from davfs.core.effects import Protocol_, Sleep, Spawn, Submit
 from davfs.core.errors import DavfsError, VolumeHeld
 
@@ -67,7 +67,7 @@ class Maintenance:
         volume = self._site.state.volumes.get(volume_id)
         if volume is None or volume.tenure.grant is not None or self._replicas.trouble(volume_id):
             return False
-        return anyone or self._mine(volume)
+        return anyone or self._replicas.leads(volume_id)
 
     def borrow(self, volume_id: str, anyone: bool = False) -> Protocol_[Loan | None]:
         """A loan; None when another node has the volume or is to take it, or when it cannot be had now. ``anyone``: for what
@@ -94,10 +94,6 @@ class Maintenance:
         taken.refreshed(since)
         yield Spawn(self._keep(taken), "loan")
         return Loan(self._site, taken, own=True)
-
-    def _mine(self, volume: VolumeState) -> bool:
-        """One node alone tries: the first of the volume's replicas that is up."""
-        return self._site.node == next((node for node in volume.replicas if self._site.up(node)), "")
 
     def _keep(self, holder: Holder) -> Protocol_[None]:
         """Refresh the token for as long as the holder works."""

@@ -35,6 +35,7 @@ class Replicas:
         self._retiring: set[str] = set()
         self._deleted: dict[str, Replica] = {}  # of volumes that were deleted since the start
         self._stopped = False
+        self.broken: Mapping[str, frozenset[str]] = {}  # volume -> nodes that said that theirs cannot be used (``standing.py``)
         site.chunks = LocalChunks(site.chunks, self._store_of)
 
     def _store_of(self, volume_id: str) -> ReplicaStore | None:
@@ -77,6 +78,15 @@ class Replicas:
             return self.get(volume_id).store.broken
         except DavfsError as error:
             return error.message
+
+    def leads(self, volume_id: str) -> bool:
+        """Whether this node does for a volume what one of its replicas has to: the first that is up and can be used."""
+        volume = self._site.state.volumes.get(volume_id)
+        if volume is None:
+            return False
+        broken = self.broken.get(volume_id, frozenset())
+        able = (node for node in volume.replicas if self._site.up(node) and node not in broken)
+        return self._site.node == next(able, "")
 
     def _opened(self, volume_id: str) -> Replica:
         self._left_over.discard(volume_id)

@@ -36,7 +36,7 @@ EXAMPLES = 20
 class Findings:
     """What one pass over one volume found: copies looked at, missing or wrong ones, those that were repaired.
 
-    By the first of the volume's replicas that is up, for all: ``short``, chunks that fewer than W of their nodes say they
+    By the first of the volume's replicas that is up and can be used, for all: ``short``, chunks that fewer than W of their nodes say they
     have (those that do not answer do not count), with some ``examples``.
     """
 
@@ -125,25 +125,18 @@ class Scrub:
                 if budget > 0.1:
                     yield Sleep(budget)
                     budget = 0.0
-            if self._leads(volume):
+            if self._replicas.leads(volume):
                 wanted = list({chunk.digest: chunk for chunk in chunks}.values())
                 for start in range(0, len(wanted), COUNTED_AT_ONCE):
                     yield from self._count(volume, wanted[start : start + COUNTED_AT_ONCE], found)
         return found
 
-    def _leads(self, volume: str) -> bool:
-        """Whether this node looks after what no replica looks after by itself."""
-        state = self._site.state.volumes.get(volume)
-        if state is None:
-            return False
-        return self._site.node == next((node for node in state.replicas if self._site.up(node)), "")
-
     def _nodes_of(self, volume: str, chunk: ChunkRef) -> list[str]:
-        """The nodes whose copy this node looks at: itself, and for its first replica that is up those that keep none."""
+        """The nodes whose copy this node looks at: itself, and for its first replica that is up and can be used those that keep none."""
         state = self._site.state.volumes.get(volume)
         if state is None:
             return []
-        leads = self._leads(volume)
+        leads = self._replicas.leads(volume)
         return [n for n in chunk.nodes if n == self._site.node or (leads and n not in state.replicas and self._site.up(n))]
 
     def _count(self, volume: str, wanted: Sequence[ChunkRef], found: Findings) -> Protocol_[None]:

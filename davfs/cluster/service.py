@@ -20,7 +20,15 @@ from davfs.cluster.snapshots import catch_up, offer, piece
 from davfs.core import grants
 from davfs.core.chunking import digest_of
 from davfs.core.effects import Protocol_, Reply, Wait
-from davfs.core.errors import ChunkMissing, CorruptData, InvalidInput, StaleEpoch, Unavailable
+from davfs.core.errors import (
+    ChunkMissing,
+    CorruptData,
+    DavfsError,
+    InvalidInput,
+    StaleEpoch,
+    Unavailable,
+    VolumeNotFound,
+)
 from davfs.core.model import Epoch, position
 
 Handler: TypeAlias = Callable[[str, Mapping[str, Any], bytes], Protocol_[Reply]]
@@ -37,6 +45,7 @@ class Service:
         self.handlers: dict[str, Handler] = {
             "replica.seal": self._checked(self._seal),
             "replica.append": self._checked(self._append),
+            "replica.standing": self._checked(self._standing),
             "replica.confirm": self._checked(self._confirm),
             "replica.read_log": self._checked(self._read_log),
             "replica.read_late": self._checked(self._read_late),
@@ -94,6 +103,19 @@ class Service:
         replica = yield from self._replicas.wait_for(args["volume"])
         replica.check_sealed(Epoch(*args["epoch"]), digest_of(args["token"]))
         return Reply(replica.status().wire())
+
+    def _standing(self, peer: str, args: Mapping[str, Any], blob: bytes) -> Protocol_[Reply]:
+        """Where the replicas of some volumes stand here: their last positions; nil for one that cannot be used."""
+        last: list[Any] = []
+        for volume in args["volumes"]:
+            try:
+                if volume not in self._site.state.volumes:
+                    raise VolumeNotFound(f"there is no volume {volume}")
+                store = (yield from self._replicas.wait_for(volume)).store
+                last.append(None if store.broken else [list(store.last.epoch), store.last.seq])
+            except DavfsError:
+                last.append(None)
+        return Reply({"last": last})
 
     def _read_late(self, peer: str, args: Mapping[str, Any], blob: bytes) -> Protocol_[Reply]:
         """Late records of this replica that nobody has settled, as far as it knows, by position."""

@@ -25,6 +25,7 @@ from davfs.cluster.replicas import Replicas
 from davfs.cluster.scrub import Scrub
 from davfs.cluster.service import Service
 from davfs.cluster.site import Bounds, Site, Timing
+from davfs.cluster.standing import Standing
 from davfs.cluster.threads import ThreadRuntime, ThreadSignal
 from davfs.cluster.unheld import UnheldLate
 from davfs.consensus.raft import RaftNode
@@ -166,6 +167,7 @@ class Node:
         )  # fmt: skip
         self.compaction = Compaction(self.site, self.replicas, self.gateway.maintenance)
         self.unheld = UnheldLate(self.site, self.replicas, self.gateway.maintenance)
+        self.standing = Standing(self.site, self.replicas, self.gateway.maintenance)
         self.joining = Joining(config, self.client, self.runtime, self.site, self.past, directory.incarnation)
 
     def _make_site(self, directory: DataDirectory) -> Site:
@@ -256,6 +258,8 @@ class Node:
         self._stack.callback(self.compaction.stop)
         runtime.start(self.unheld.run(), "late")
         self._stack.callback(self.unheld.stop)
+        runtime.start(self.standing.run(), "standing")
+        self._stack.callback(self.standing.stop)
         runtime.start(self.collector.run(), "collect")
         runtime.start(self.deleted.run(), "deleted")
         runtime.start(self.service.collecting.run(self._ages.save), "sweep")

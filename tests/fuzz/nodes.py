@@ -20,7 +20,7 @@ from tests.property.test_bad_bytes import TOKEN, Node, truth
 BEHIND = 4
 METHODS = ("replica.seal", "replica.append", "replica.confirm", "replica.read_log", "replica.read_late",
     "replica.snapshot_read",
-           "chunk.put", "chunk.get", "chunk.check", "chunk.free", "chunk.held", "chunk.keep", "chunk.collect_begin",
+           "replica.standing", "chunk.put", "chunk.get", "chunk.check", "chunk.free", "chunk.held", "chunk.keep", "chunk.collect_begin",
            "chunk.collect_page", "chunk.collect_remove")  # fmt: skip
 ODD: tuple[Any, ...] = (
     None, True, -1, 0, 1 << 63, 1.5, float("nan"), "", "x", "0" * 64, VOLUME, b"", TOKEN, [], [1], [1, 2, 3], [[1, 2], 3],

@@ -7,16 +7,19 @@ import json
 import re
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from compat.memory import resident_peak
 from compat.rclone import Rclone, binary
 from compat.target import Target
 from davfs.client import connect
+from davfs.cluster.tail import Attachment
+from davfs.core.errors import QuorumLost
 from tests.scale.table import Table, middle
-from tests.scale.volume import THOUSAND, Plan, build, directory_path
+from tests.scale.volume import THOUSAND, Build, Plan, build, directory_path
 from tests.support.cluster import DevCluster
 
 VOLUME = "big"
@@ -46,9 +49,18 @@ def build_on(drive: DevCluster, plan: Plan, say: Callable[[str], None]) -> None:
     with connect(folder) as cluster, cluster.assign(VOLUME, ttl=TTL_S, wait=90) as volume:
         session = volume._session
         session.site.timing = replace(session.site.timing, commit=COMMIT_S)  # nobody waits for these answers
-        records = build(
-            plan, nodes, lambda make, chunks: session.runtime.run(session.holder.commit(make, "", chunks)), WRITERS, say
-        )
+
+        def commit(make: Build, chunks: Sequence[Attachment]) -> Any:
+            ends = time.monotonic() + COMMIT_S
+            while True:
+                try:
+                    return session.runtime.run(session.holder.commit(make, "", chunks))
+                except QuorumLost:  # nothing was changed: on a busy machine nodes may be silent for a moment
+                    if time.monotonic() > ends:
+                        raise
+                    time.sleep(0.5)
+
+        records = build(plan, nodes, commit, WRITERS, say)
         last = session.holder.log.last.seq
     say(f"  {records} records; waiting for every node to apply them")
     drive.until("every node has applied it", lambda: all(_applied(db) >= last for db in databases(drive)), 900)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
+
 from davfs.cluster.maintenance import Loan
+from davfs.cluster.standing import Standing
 from davfs.core.errors import DavfsError
-from davfs.core.model import Epoch
+from davfs.core.model import Epoch, Position
 from davfs.sim.cluster import TIMING, VOLUME_ID
 from tests.simulation.stage import Stage
+
+LOOK_S = 3.0
 
 
 def borrow(stage: Stage, node: str) -> list[Loan | None]:
@@ -84,3 +89,55 @@ def test_one_node_alone_tries_and_a_served_volume_is_lent() -> None:
     assert loan is not None
     assert loan.holder is stage.cluster.nodes["node-2"].holdings.holder(VOLUME_ID)
     assert commit(stage, "node-2", loan) == ["committed"]
+
+
+def look_after(stage: Stage) -> None:
+    """Let all nodes ask each other now and then how their replicas stand."""
+    for node in stage.cluster.nodes.values():
+        node.process.start(Standing(node.site, node.replicas, node.maintenance, LOOK_S).run(), "standing")
+
+
+def lasts(stage: Stage) -> dict[str, Position]:
+    return {name: node.stores[VOLUME_ID].last for name, node in stage.cluster.nodes.items()}
+
+
+def lagging(stage: Stage) -> None:
+    """Nobody holds the volume, and node-3 lacks what was written last; nothing else takes it for a moment."""
+    for node in stage.cluster.nodes.values():
+        node.collector.stop()
+        node.compaction.stop()
+    assert stage.ask("node-1", ("put", ("a",), b"one")).outcome == ("ok", True)
+    stage.isolate("node-3")
+    assert stage.ask("node-1", ("put", ("b",), b"two")).outcome == ("ok", True)
+    stage.wait(4 * TIMING.idle)
+    idle(stage)
+    stage.cluster.network.heal()
+    stage.wait(2 * TIMING.ttl)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_replica_that_lags_is_brought_up_to_date_while_nobody_holds_the_volume(asked: bool) -> None:
+    stage = Stage()
+    lagging(stage)
+    if asked:
+        look_after(stage)
+    same = stage.loop.run_until(lambda: len(set(lasts(stage).values())) == 1, 4 * LOOK_S)
+    assert same is asked, lasts(stage)
+    idle(stage)
+    before = lasts(stage)
+    stage.wait(3 * LOOK_S)
+    assert lasts(stage) == before, "once is enough"
+    assert not stage.failures()
+
+
+def test_a_first_replica_that_is_broken_keeps_nobody_from_maintenance() -> None:
+    stage = Stage()
+    idle(stage)
+    first, second, _ = stage.cluster.nodes["node-1"].state.volumes[VOLUME_ID].replicas
+    stage.cluster.nodes[first].stores[VOLUME_ID]._damage = "a page is bad"
+    assert borrow(stage, first) == borrow(stage, second) == [None]
+    look_after(stage)
+    stage.wait(2 * LOOK_S)
+    (loan,) = borrow(stage, second)
+    assert loan is not None
+    assert not stage.failures()

@@ -57,7 +57,7 @@ def test_every_method_of_the_flows_is_open_to_programs_or_left_out_on_purpose() 
     source = Path(davfs.cluster.service.__file__).read_text()
     served = set(re.findall(r'^            "((?:replica|chunk)\.\w+)": self', source, re.M))
     collector = {  # nodes alone collect and scrub
-        "chunk.collect_begin", "chunk.collect_page", "chunk.collect_remove", "chunk.held", "replica.named",
+        "chunk.collect_begin", "chunk.collect_page", "chunk.collect_remove", "chunk.held", "replica.named", "replica.standing",
     }
     assert served - collector == set(VOLUME_METHODS)
 
