@@ -36,8 +36,8 @@ EXAMPLES = 20
 class Findings:
     """What one pass over one volume found: copies looked at, missing or wrong ones, those that were repaired.
 
-    By the first of the volume's replicas that is up and can be used, for all: ``short``, chunks that fewer than W of their nodes say they
-    have (those that do not answer do not count), with some ``examples``.
+    By the first of the volume's replicas that is up and can be used, for all: ``short``, chunks that fewer than W of their
+    nodes say they have (those that do not answer do not count), with some ``examples``.
     """
 
     copies: int = 0
@@ -132,7 +132,7 @@ class Scrub:
         return found
 
     def _nodes_of(self, volume: str, chunk: ChunkRef) -> list[str]:
-        """The nodes whose copy this node looks at: itself, and for its first replica that is up and can be used those that keep none."""
+        """The nodes whose copy this node looks at: itself, and, if it leads, those that keep no replica."""
         state = self._site.state.volumes.get(volume)
         if state is None:
             return []
