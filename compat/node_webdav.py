@@ -42,7 +42,8 @@ def play(script: str, package: str, report: Report, folder: Target, more: Mappin
     with scratch("node") as home:
         # Node looks for packages beside the script.
         (home / "node_modules").symlink_to(modules)
-        shutil.copy(SCRIPTS / script, home / script)
+        for name in (script, "step.mjs"):
+            shutil.copy(SCRIPTS / name, home / name)
         where = {"DAV_URL": folder.url, "DAV_USER": folder.user, "DAV_PASSWORD": folder.password, **(more or {})}
         done = run([node, str(home / script)], home=home, timeout=LIMIT, extra_env=where)
     for line in done.out.splitlines():

@@ -1,26 +1,16 @@
-// What programs do with Node's package webdav, one JSON line for each operation on stdout. Driven by compat/node_webdav.py:
-// DAV_URL, DAV_USER and DAV_PASSWORD say where. An operation that throws is a failed row, later ones still run.
+// What programs do with Node's package webdav. Driven by compat/node_webdav.py:
+// DAV_URL, DAV_USER and DAV_PASSWORD say where.
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { Readable } from "node:stream";
 import { buffer } from "node:stream/consumers";
 import { createClient } from "webdav";
+import { step } from "./step.mjs";
 
 const login = process.env.DAV_USER ? { username: process.env.DAV_USER, password: process.env.DAV_PASSWORD } : {};
 const client = createClient(process.env.DAV_URL, login);
 const data = randomBytes(5_000_003);
 const odd = "Übersicht 100% a+b #1 & co; [2] 日本.txt";
-
-async function step(name, work) {
-  const began = performance.now();
-  let detail = "";
-  try {
-    await work();
-  } catch (error) {
-    detail = `${error}`.slice(0, 600) || "failed";
-  }
-  console.log(JSON.stringify({ name, ok: detail === "", seconds: (performance.now() - began) / 1000, detail }));
-}
 
 async function refused(status, work) {
   await assert.rejects(work, (error) => {

@@ -1,23 +1,13 @@
-// Resumable uploads with tus-js-client, one JSON line for each operation on stdout. Driven by compat/tus.py: DAV_URL, DAV_USER
+// Resumable uploads with tus-js-client. Driven by compat/tus.py: DAV_URL, DAV_USER
 // and DAV_PASSWORD say where, DAV_OTHER is the origin of another node that uploads go on through.
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { Upload } from "tus-js-client";
+import { step } from "./step.mjs";
 
 const login = Buffer.from(`${process.env.DAV_USER}:${process.env.DAV_PASSWORD}`).toString("base64");
 const headers = process.env.DAV_USER ? { Authorization: `Basic ${login}` } : {};
 const data = randomBytes(9_000_001);
-
-async function step(name, work) {
-  const began = performance.now();
-  let detail = "";
-  try {
-    await work();
-  } catch (error) {
-    detail = `${error}`.slice(0, 600) || "failed";
-  }
-  console.log(JSON.stringify({ name, ok: detail === "", seconds: (performance.now() - began) / 1000, detail }));
-}
 
 // Resolves when the whole file was taken, or, with `until`, when that many bytes were and the upload was broken off.
 function upload(filename, options = {}, until = Infinity) {

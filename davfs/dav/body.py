@@ -25,6 +25,13 @@ class BodyTooLarge(DavfsError):
     status = 413
 
 
+class CodingNotTaken(DavfsError):
+    """A body that has to be read comes in a content coding (RFC 9110, 8.4 and 15.5.16)."""
+
+    code = "content-coding"
+    status = 415
+
+
 class RequestBody:
     """A body of ``length`` bytes, or of unknown length (None: chunked; the source knows its end).
 

@@ -55,7 +55,7 @@ class WsgiDav:
 
     def proppatch(self, request: Request, volume: Volume) -> Response:
         """PROPPATCH, as one change of the volume."""
-        sent = request.body.read_all(xml.MAX_BODY)
+        sent = request.xml_body(xml.MAX_BODY)
         body = normalize(sent)
         path = request.target.path
         if volume.lookup(path) is None:

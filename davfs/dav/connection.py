@@ -34,6 +34,9 @@ from davfs.dav.wire import (
 MAX_HEAD = 64 * 1024  # bytes of a request's line and fields
 DRAIN = 256 * 1024  # bytes of an unread body that are read to keep a connection
 DRAIN_TIME = 2.0  # seconds for it
+PEEK_TIME = (
+    0.1  # seconds that the answer waits for the rest of a chunked body, to be able to say whether the connection ends
+)
 LINGER_TIME = 2.0  # seconds that a closed connection still takes bytes, so that the client can read its answer
 LINGER_BYTES = 64 * LARGE
 NEXT_REQUEST = 0.02  # seconds that a thread waits for the next request before it turns to other connections
@@ -225,7 +228,22 @@ class DavRequest(_RequestBase):
         body = self.body
         if body is None or body.finished:
             return True
-        return not body.broken and not body.expects and (body.remaining is None or body.remaining <= DRAIN)
+        if body.broken or body.expects:
+            return False
+        if (
+            body.remaining is None
+        ):  # it may be endless; who is not told would send the next request into a closed connection
+            return self._peek(body)
+        return body.remaining <= DRAIN
+
+    def _peek(self, body: ClientBody) -> bool:
+        """Read and drop what has come of a body; whether that was all of it. A client that stops in a line delays nobody."""
+        timeout = self.conn.socket.gettimeout()
+        self.conn.socket.settimeout(PEEK_TIME)
+        try:
+            return body.drain(DRAIN, PEEK_TIME)
+        finally:
+            self.conn.socket.settimeout(timeout)
 
     def write(self, block: bytes | memoryview) -> None:
         """A block of the body, as a chunk when the answer is chunked."""

@@ -21,7 +21,7 @@ def lock(request: Request, volume: Volume) -> Response:
     """Grant a lock, or refresh one (a LOCK without a body)."""
     path = request.target.path
     timeout = lock_timeout(request.header("Timeout"), request.settings)
-    root = xml.parse(request.body.read_all(xml.MAX_BODY))
+    root = xml.parse(request.xml_body(xml.MAX_BODY))
     if root is None:
         return _refresh(request, volume, timeout)
     depth = request.depth(("0", "infinity"), "infinity")

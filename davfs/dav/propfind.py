@@ -39,7 +39,7 @@ def read_wanted(request: Request) -> Wanted:
     With Depth 0 it brings the quota too: Node's webdav asks for that so, as sabre/dav answers it. RFC 4331 (section 2) would
     rather not have it in allprop, for what it may cost: so it is not in a listing, nor where allprop is asked for by name.
     """
-    root = xml.parse(request.body.read_all(xml.MAX_BODY))
+    root = xml.parse(request.xml_body(xml.MAX_BODY))
     if root is None:
         return Wanted(None, sorted(QUOTA) if request.header("Depth") == "0" else ())
     if root.tag != xml.DAV + "propfind":

@@ -32,7 +32,7 @@ class SyncRequest(NamedTuple):
 def report(request: Request, volume: Volume) -> Response:
     """The members of a collection that changed since a sync-token."""
     path = request.target.path
-    root = xml.parse(request.body.read_all(xml.MAX_BODY))
+    root = xml.parse(request.xml_body(xml.MAX_BODY))
     if root is None:
         raise InvalidInput("REPORT needs a body that says which report")
     entry = volume.lookup(path)

@@ -14,7 +14,7 @@ from davfs.cluster.api import Caller
 from davfs.core.errors import InvalidInput
 from davfs.core.model import HIDDEN, Path
 from davfs.core.sessions import SessionKey, agent_of
-from davfs.dav.body import RequestBody
+from davfs.dav.body import CodingNotTaken, RequestBody
 from davfs.dav.dates import parse_seconds
 from davfs.dav.if_header import IfHeader, parse_if
 from davfs.dav.proxies import HOSTS, X_FORWARDED
@@ -100,6 +100,13 @@ class Request:
         """Who asks, with every lock token that the request submits."""
         condition = self.if_header
         return Caller(self.principal, condition.tokens if condition else frozenset(), self.request_id, self.admin)
+
+    def xml_body(self, limit: int) -> bytes:
+        """All of a body of XML; BodyTooLarge above ``limit`` bytes, CodingNotTaken when it is compressed."""
+        coding = (self.header("Content-Encoding") or "identity").strip().lower()
+        if coding != "identity":
+            raise CodingNotTaken(f"the body is taken as it is, not in the coding {coding[:20]!r}")
+        return self.body.read_all(limit)
 
     @property
     def session(self) -> SessionKey:

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import ModuleType
 
 import pytest
 
-from compat import (
-    cadaver,
-    curl,
-    davfs2,
-    gio,
-    litmus,
-    node_webdav,
-    rclone,
-    rclone_chunked,
-    rclone_mount,
-    tus,
-    webdav4_client,
-)
+from compat import davfs2, rclone, rclone_mount
 from compat.report import EXIT_OK, EXIT_TOOL_MISSING
+from compat.table import RUNNERS
 from tests.support.cluster import DevCluster
 from tests.support.tools import full_size, refuse
 
 NODES = (1, 2, 3)
 FILES = 5000 if full_size() else 300
+IN_PARTS = ("rclone, vendor nextcloud", "tus")
+OF_THEIR_OWN = ("rclone", "davfs2", "rclone mount")  # a test of its own below
 
 
 def _run(
@@ -42,15 +32,13 @@ def _run(
     return printed.out
 
 
-@pytest.mark.parametrize(
-    "client", [litmus, cadaver, curl, gio, webdav4_client, node_webdav], ids=lambda module: module.__name__
-)
+@pytest.mark.parametrize("client", sorted(set(RUNNERS) - set(IN_PARTS) - set(OF_THEIR_OWN)))
 def test_through_the_holder_and_another_node(
-    drive: DevCluster, capsys: pytest.CaptureFixture[str], client: ModuleType
+    drive: DevCluster, capsys: pytest.CaptureFixture[str], client: str
 ) -> None:
     holder = drive.holder()
     for number in (holder, holder % 3 + 1):
-        _run(drive, capsys, client.main, [drive.url(number)])
+        _run(drive, capsys, RUNNERS[client].main, [drive.url(number)])
 
 
 @pytest.mark.timeout(2400 if full_size() else 300)
@@ -61,12 +49,12 @@ def test_rclone(drive: DevCluster, capsys: pytest.CaptureFixture[str], kind: str
     _run(drive, capsys, rclone.main, words + [word for number in others for word in ("--through", drive.url(number))])
 
 
-@pytest.mark.parametrize("client", [rclone_chunked, tus], ids=lambda module: module.__name__)
-def test_uploads_in_parts(drive: DevCluster, capsys: pytest.CaptureFixture[str], client: ModuleType) -> None:
+@pytest.mark.parametrize("client", IN_PARTS)
+def test_uploads_in_parts(drive: DevCluster, capsys: pytest.CaptureFixture[str], client: str) -> None:
     holder = drive.holder()
     first, *others = sorted(NODES, key=lambda number: number == holder)
     through = [word for number in others for word in ("--through", drive.url(number))]
-    _run(drive, capsys, client.main, [drive.url(first), *through])
+    _run(drive, capsys, RUNNERS[client].main, [drive.url(first), *through])
 
 
 @pytest.mark.root

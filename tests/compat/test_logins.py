@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from compat import cadaver, curl, gio, node_webdav, webdav4_client
+from compat import cadaver, curl, davfs2, gio, node_webdav, tus, webdav4_client
 from compat.report import EXIT_FAILED, EXIT_OK, EXIT_TOOL_MISSING
 from compat.target import Target
 from compat.transcripts.play import play
@@ -18,7 +18,7 @@ from compat.transcripts.script import read, transcripts
 from tests.support.rows_peer import running
 from tests.support.tools import full_size, refuse
 
-CLIENTS = [cadaver, gio, webdav4_client, *([curl, node_webdav] if full_size() else [])]
+CLIENTS = [cadaver, gio, webdav4_client, *([curl, node_webdav, tus] if full_size() else [])]
 SIZE = 3_000_000
 
 
@@ -32,6 +32,15 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda module: module.__name__)
 def test_clients(url: str, capsys: pytest.CaptureFixture[str], client: ModuleType) -> None:
     code = client.main([url, "--user", "ann", "--password", "ann"])
+    printed = capsys.readouterr()
+    if code == EXIT_TOOL_MISSING:
+        refuse(printed.err.strip())
+    assert code == EXIT_OK, printed.out
+
+
+@pytest.mark.root
+def test_davfs2(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code = davfs2.main([url, "--user", "ann", "--password", "ann", "--files", "3"])
     printed = capsys.readouterr()
     if code == EXIT_TOOL_MISSING:
         refuse(printed.err.strip())

@@ -99,6 +99,12 @@ def test_propfind_malformed(dav: DavClient, body):
     assert dav("PROPFIND", "/", body, Depth="0").status in (400, 413)
 
 
+@pytest.mark.parametrize("method", ["PROPFIND", "PROPPATCH", "LOCK", "REPORT"])
+def test_compressed_xml_is_refused_as_such(dav: DavClient, method):
+    assert dav(method, "/", b"\x1f\x8b\x08", Content_Encoding="gzip").status == 415
+    assert dav("PROPFIND", "/", Content_Encoding="identity", Depth="0").status == 207
+
+
 def test_propfind_chunked_body(raw: RawConnection, dav: DavClient):
     body = propfind("resourcetype").encode()
     raw.send(
@@ -341,6 +347,48 @@ def test_shared_locks(dav: DavClient):
     assert {e.text for e in found.iter(f"{D}href") if (e.text or "").startswith("opaque")} == set(tokens)
     assert dav("PUT", "/f", b"x").status == 423
     assert dav("PUT", "/f", b"x", If=f"(<{tokens[0]}>)").status == 204
+
+
+def test_if_headers_of_the_rfc(dav: DavClient):
+    """RFC 4918, 10.4.6 to 10.4.11: each example, and what comes of it without the token."""
+
+    def put(path: str, condition: str = "") -> int:
+        return dav("PUT", path, b"x", **({"If": condition} if condition else {})).status
+
+    url = f"http://127.0.0.1:{dav.port}{dav.base}"
+    dav("PUT", "/r", b"x")
+    token = lock(dav, "/r", Depth="0")
+    etag = dav("HEAD", "/r").headers["etag"]
+    # 10.4.6: the token with a wrong etag, or the right etag
+    assert put("/r", f'(<{token}> ["I am an ETag"]) (["I am another ETag"])') == 412
+    assert put("/r", f'(<{token}> ["I am an ETag"]) ([{etag}])') == 204
+    # 10.4.7: not locked by another token
+    assert put("/r", f"(Not <{token}> <urn:uuid:58f202ac-22cf-11d1-b12d-002035b29092>)") == 412
+    assert put("/r", f"(Not <urn:uuid:58f202ac-22cf-11d1-b12d-002035b29092> <{token}>)") == 204
+    # 10.4.8: always true, whether the token is the resource's or not; the lock counts all the same
+    assert put("/r", f"(<{token}>) (Not <DAV:no-lock>)") == 204
+    assert put("/r", "(<urn:uuid:181d4fae-7d8c-11d0-a765-00a0c91e6bf2>) (Not <DAV:no-lock>)") == 423
+    # 10.4.9: COPY with a condition on its source, tagged
+    etag = dav("HEAD", "/r").headers["etag"]
+    tagged = f'<{url}/r> (<{token}> [W/{etag}]) (["strong ETag"])'
+    assert dav("COPY", "/r", Destination=f"{url}/copy", If=tagged).status == 201
+    # 10.4.10: the token belongs to the resource that is named, and to no other
+    assert dav("MKCOL", "/specs").status == 201
+    assert put("/specs/rfc2518.txt") == 201
+    member = lock(dav, "/specs/rfc2518.txt", Depth="0")
+    assert dav("DELETE", "/specs/rfc2518.txt", If=f"<{url}/specs/> (<{member}>)").status == 412
+    assert dav("DELETE", "/specs/rfc2518.txt", If=f"<{url}/specs/rfc2518.txt> (<{member}>)").status == 204
+    above = lock(dav, "/specs")
+    for number, condition in enumerate(
+        [f"<{url}/specs/> (<{above}>)", f"<{dav.base}/specs> (<{above}>)", f"(<{above}>)"]
+    ):
+        assert put(f"/specs/new{number}", condition) == 201
+    assert put("/specs/without") == 423
+    # 10.4.11: what is not there has no etag, and Not of one holds
+    assert put("/specs/other", f'<{url}/none> (["4217"])') == 412
+    assert put("/specs/other", f'<{url}/none> (["4217"]) <{url}/specs> (<{above}>)') == 201
+    assert put("/unlocked", f'<{url}/none> (Not ["4217"])') == 201
+    assert dav("DELETE", "/specs", If=f"<{url}/specs> (<{above}>)").status == 204
 
 
 @pytest.mark.parametrize(

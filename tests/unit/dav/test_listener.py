@@ -143,6 +143,22 @@ def test_body_left_after_an_early_answer(dav: DavClient, raw: RawConnection):
         assert raw.answer(head=True).status == 200
 
 
+def test_a_refused_chunked_body_that_goes_on_is_told_the_end_of_its_connection(dav: DavClient, raw: RawConnection):
+    """Its length is not known beforehand. A client that is not told would send its next request into a closed connection."""
+    piece = b"186a0\r\n" + b"x" * 100_000 + b"\r\n"
+    raw.send("PUT /demo/no/parent HTTP/1.1", "Host: x", "Transfer-Encoding: chunked", body=piece * 3)
+    refused = raw.answer()
+    assert (refused.status, refused.headers.get("connection")) == (409, "close")
+
+
+def test_a_chunked_body_that_stops_in_a_line_does_not_delay_its_refusal(dav: DavClient, raw: RawConnection):
+    began = time.monotonic()
+    raw.send("PUT /demo/no/parent HTTP/1.1", "Host: x", "Transfer-Encoding: chunked", body=b"5")
+    refused = raw.answer()
+    assert (refused.status, refused.headers.get("connection")) == (409, "close")
+    assert time.monotonic() - began < 2
+
+
 def test_a_large_body_is_not_read_for_a_refused_request(dav: DavClient, raw: RawConnection):
     raw.send("PUT /demo/no/f HTTP/1.1", "Host: x", f"Content-Length: {600 * MIB}", body=b"x" * 1000)
     answer = raw.answer()
