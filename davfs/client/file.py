@@ -7,7 +7,7 @@ import secrets
 from davfs.client.session import Session
 from davfs.cluster import files, positions
 from davfs.cluster.api import Caller
-from davfs.cluster.volume import HeldContent
+from davfs.cluster.reading import HeldContent
 from davfs.core.errors import NotFound
 from davfs.core.model import Entry
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
+from davfs.cluster.reading import ReadMemory
 from davfs.cluster.service import Handler
 from davfs.core.effects import Call, Effect, Gather, Outcome, Outcomes, Protocol_, Reply, Sleep, Spawn, Submit, Wait
 from davfs.core.errors import DavfsError, Unavailable
@@ -81,10 +82,6 @@ def _may_be(ready: Callable[[], bool]) -> bool:
         return True
 
 
-WIDE_READS = 48
-"""Readers of files that keep whole chunks in memory, and read ahead, at once."""
-
-
 class ThreadRuntime:
     """Runs protocols. ``handlers`` answer calls of this node to itself; ``submit`` is Raft's."""
 
@@ -96,7 +93,7 @@ class ThreadRuntime:
         self._remote = remote
         self._submit = submit
         self._pool = ThreadPoolExecutor(workers, "call")
-        self.wide_reads = threading.BoundedSemaphore(WIDE_READS)
+        self.read_memory = ReadMemory()
         self._closing = threading.Event()
         self._threads: list[threading.Thread] = []
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from itertools import islice
 
 from davfs.cluster import (
     changelog,
@@ -23,69 +20,16 @@ from davfs.cluster import (
 )
 from davfs.cluster.api import Caller, ChangePage, Condition, LockRequest, PartPlace, Reader
 from davfs.cluster.holder import Holder
+from davfs.cluster.reading import HeldContent
 from davfs.cluster.sessions import Visit
 from davfs.cluster.threads import ThreadRuntime
 from davfs.core import locks
-from davfs.core.chunking import spans
 from davfs.core.digests import Digests
 from davfs.core.errors import Forbidden, NotACollection, NotFound
 from davfs.core.model import DavLock, Entry, Path, VolumeInfo
 from davfs.core.names import TRASH_NAME
 from davfs.core.ports import IndexView
 from davfs.core.sessions import SessionKey
-
-READ_AHEAD = 2
-PIECE = 512 << 10
-"""What is read at a time, copied out of its chunk, for readers beyond ``threads.WIDE_READS``."""
-"""Chunks that are fetched while an earlier one is sent."""
-
-
-class HeldContent:
-    """An open file (``api.Content``)."""
-
-    def __init__(self, runtime: ThreadRuntime, file: files.OpenFile) -> None:
-        self._runtime = runtime
-        self._file = file
-
-    @property
-    def entry(self) -> Entry:
-        return self._file.entry
-
-    @property
-    def digests(self) -> Digests:
-        return self._file.digests
-
-    def read(self, start: int, stop: int) -> Iterator[memoryview]:
-        """The bytes [start, stop), a chunk or part of one at a time.
-
-        A reader that takes its time keeps chunks in memory, those ahead too: so many readers may, the others get small pieces.
-        """
-        stop, places = min(stop, self._file.entry.size), self._runtime.wide_reads
-        while start < stop:
-            if places.acquire(blocking=False):
-                try:
-                    yield from self._wide(start, stop)
-                finally:
-                    places.release()
-                return
-            end = min(stop, start - start % PIECE + PIECE)
-            for span in spans(start, end, self._file.chunk_size):
-                yield memoryview(bytes(self._runtime.run(self._file.read_span(span))))
-            start = end
-
-    def _wide(self, start: int, stop: int) -> Iterator[memoryview]:
-        """Whole chunks, with others read ahead."""
-        todo = spans(start, stop, self._file.chunk_size)
-        first = next(todo)
-        ahead: deque[Future[memoryview]] = deque()
-        for span in islice(todo, READ_AHEAD):
-            ahead.append(self._runtime.ahead(self._file.read_span(span)))
-        yield self._runtime.run(self._file.read_span(first))
-        while ahead:
-            data = ahead.popleft().result()
-            for span in islice(todo, 1):
-                ahead.append(self._runtime.ahead(self._file.read_span(span)))
-            yield data
 
 
 class HeldVolume:

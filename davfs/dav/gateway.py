@@ -41,6 +41,7 @@ class Gateway:
                     if len(block):
                         with working.waiting():
                             self._write(block)
+                    del block  # up to a whole chunk, which would stay while the next one is read
             finally:
                 if hasattr(blocks, "close"):
                     blocks.close()
