@@ -259,6 +259,7 @@ class Collection:
         after: str | None = ""
         try:
             while after is not None:
+                self._holder.check_lease()  # it is a use of the volume too, which is not idle meanwhile
                 page: Reply = yield Call(
                     node, "chunk.collect_page", {**args, "after": after}, timeout=self._site.timing.transfer
                 )

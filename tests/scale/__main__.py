@@ -19,7 +19,7 @@ from pathlib import Path
 from tests.scale.commits import Changes, Taken
 from tests.scale.large_file import GIB, LargeFile
 from tests.scale.local import NODE, Alone, alone
-from tests.scale.nodes import VOLUME, build_on, collected, databases, serving, walked
+from tests.scale.nodes import VOLUME, build_on, collected, databases, missed, serving, walked
 from tests.scale.table import Table, middle
 from tests.scale.volume import CHUNKS, THOUSAND, Plan, build
 from tests.support.cluster import DevCluster
@@ -112,6 +112,7 @@ def main() -> int:
         serving(drive, plan, table)
         walked(drive, plan, table)
         collected(drive, plan, table)
+        missed(drive, plan, table)
         drive.stop()
         commits(database, plan, table, options.count)
         large_file(directory / "large", table)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from davfs.cluster import collector, collector_runs, copying, files, pace, trash
+from davfs.cluster import collecting, collector, collector_runs, copying, files, pace, trash
 from davfs.cluster.api import Caller
 from davfs.cluster.chunk_write import Upload
 from davfs.cluster.collecting import Collecting
@@ -199,6 +199,18 @@ def test_one_node_down_for_good_does_not_keep_the_others_from_it(stage: Collecte
     stage.wait(AGE_S)
     assert stage.run_collector().unused == 2
     assert (stage.copies(BODY), stage.copies(OTHER)) == (0, 3)
+
+
+def test_a_run_that_takes_long_is_a_use_of_the_volume(stage: Collected, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes with many chunks, and nobody who asks for the volume meanwhile: it is not given back under the run's feet."""
+    monkeypatch.setattr(collecting, "PAGE", 1)
+    stage.ok("put", ("a",), BODY)
+    stage.delay("chunk.collect_page", TIMING.call)
+    began = stage.loop.now
+    report = stage.run_collector()
+    assert stage.loop.now - began > 2 * TIMING.idle
+    assert (report.skipped, report.step) == ({}, "done")
+    assert [found.seen for found in report.nodes.values()] == [2, 2, 2]
 
 
 def test_too_few_replicas_collect_nothing(stage: Collected) -> None:

@@ -46,14 +46,14 @@ class Built:
         self.plan = plan
         self.database: sqlite3.Connection = drive.store._db  # type: ignore[attr-defined]
         build(plan, (NODE,), lambda make, chunks: drive.runtime.run(drive.holder.commit(make, "", chunks)), 1, print)
+        self.changes = Changes(drive.held, plan)
 
     def cost(self, kind: str, count: int) -> tuple[Counter[str], Counter[str]]:
         """(what one of ``count`` such changes took in the middle, the most that any took)."""
         each: list[Counter[str]] = []
         store = self.drive.store
-        changes = Changes(self.drive.held, self.plan, seed=count)
         for _ in range(count):
-            step = changes.kinds[kind]()
+            step = self.changes.kinds[kind]()
             self.documents.loads.clear()
             first, rows = store.last.seq + 1, self.database.total_changes
             step()
@@ -83,8 +83,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Built, Bui
 
 
 @pytest.mark.parametrize(
-    "kind", ["new file", "file written again", "file renamed", "new directory", "rename of the directory that holds everything"]
-)
+    "kind",
+    [
+        "new file", "file written again", "file renamed", "file deleted", "new directory",
+        "rename of the directory that holds everything",
+    ],
+)  # fmt: skip
 def test_a_change_costs_the_same_among_many_files(built: tuple[Built, Built], kind: str) -> None:
     (few, _), (many, most) = (volume.cost(kind, 20) for volume in built)
     assert most["records"] == 1
