@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from davfs.cluster import changes, trash_view, tree
+from davfs.cluster import attempts, changes, trash_view, tree
 from davfs.cluster.api import Caller, Condition
 from davfs.cluster.holder import Holder
 from davfs.cluster.quota import Share
@@ -80,7 +80,7 @@ def copy(
     """Copy a resource; True when nothing was at the target."""
     changes.require_apart(source, target)
     changes.require_space(holder)
-    ticket = yield from holder.gates.enter([source, target], holder.site.timing.gate)
+    ticket = yield from attempts.enter(holder, [source, target], caller)
     try:
         with holder.quota.share(holder.state().policy.quota) as share:
             return (
@@ -113,6 +113,7 @@ def _copy_gated(
         gone = tree.content_version(view, replaced)
         parent = tree.require_parent(view, target)
         share.take_tree(view, entry, shallow)
+        late = None if entry.is_directory else attempts.copy_to_remove(holder, view, caller, entry.etag)
     work = TreeCopy(entry, shallow, holder.site.clock.wall_ns(), mtime_ns)
     use = holder.site.in_use.begin(holder.credentials.volume)  # what is staged is no trash
     staged: list[str] = []  # the version under which the top stands in the trash, once it does
@@ -125,6 +126,8 @@ def _copy_gated(
             if replaced is not None:
                 edits.trash(replaced, gone, target)
             work.name(edits, parent.inode, target[-1], staged[0] if staged else None)
+            if late is not None:
+                attempts.remove(edits, late)
         elif not staged:
             use.add([staged_name(work.inode)])
             work.name(edits, TRASH, work.inode)

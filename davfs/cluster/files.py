@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Any
 
-from davfs.cluster import tree, versions
+from davfs.cluster import attempts, tree, versions
 from davfs.cluster.api import Caller, Condition, Reader
 from davfs.cluster.changes import Build, change_gated, require_space
 from davfs.cluster.chunk_read import read_chunk
@@ -94,7 +94,7 @@ def put(
             if hashing is not None:
                 hashing.require(digests)
                 digests = hashing.digests()
-            ticket = yield from holder.gates.enter([path], holder.site.timing.gate)
+            ticket = yield from attempts.enter(holder, [path], caller)
             try:
                 return (yield from publish(holder, share, path, written, chunk_size, mtime_ns, digests, caller, check))
             finally:
@@ -133,7 +133,7 @@ def publish(
     caller: Caller,
     check: Callable[[IndexView], tuple[Entry | None, Entry]],
 ) -> Protocol_[tuple[Entry, bool]]:
-    """Show chunks that are stored as a file at ``path``, by one record; for whoever is inside the gate of the path."""
+    """Show chunks that are stored as a file at ``path``, by one record; for whoever came in by ``attempts.enter``."""
     yield from written.renew()
     now = holder.site.clock.wall_ns()
     manifest = yield from manifest_of(holder, written.chunks, chunk_size, now if mtime_ns is None else mtime_ns)
@@ -148,6 +148,7 @@ def publish(
             share.take(0, view)  # less is replaced than there was when it began
         held = view.manifest(existing.inode) if existing is not None else None
         kept = versions.to_keep(holder, view, share, path, existing, held, manifest.etag)
+        copy = attempts.copy_to_remove(holder, view, caller, manifest.etag)
 
         def build(edits: Edits) -> list[Any]:
             if existing is None:
@@ -158,6 +159,8 @@ def publish(
                 if kept is not None:
                     edits.keep(existing, kept, path)
             edits.write(entry.inode, manifest, held[0] if held is not None else None)
+            if copy is not None:
+                attempts.remove(edits, copy)
             entry = replace(entry, mtime_ns=manifest.mtime_ns, size=manifest.size, etag=manifest.etag)
             return [existing is None, list(astuple(entry))]
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from davfs.cluster.adopted import spread
+from davfs.cluster.attempts import settled_etag, settled_id
 from davfs.cluster.files import SMALL_BYTES, may_travel
 from davfs.cluster.holder import RECORD_ROOM, Holder
 from davfs.cluster.keeping import confirm
@@ -34,7 +35,7 @@ from davfs.core.values import NameEntry
 
 log = logging.getLogger(__name__)
 
-Build: TypeAlias = Callable[[IndexView, Edits], None]
+Build: TypeAlias = Callable[[IndexView, Edits], Any]
 
 TOGETHER = 64
 """So many late records are merged by one record."""
@@ -179,26 +180,31 @@ class LateRecords:
         use.add(of_records([record]))
         put = late.whole_put(record) if late.is_plain(record) else None
         with self._holder.replica.store.view() as view:
-            again = bool(record.request_id) and view.reply(record.request_id) is not None
+            again = _is_done(view, record, put)
             chunks = None if put is None or again else _all_chunks(view, put)
         sound = chunks is not None and (yield from self._verified(one, chunks))
         if sound is None or self._locked(put):
             return  # later
         segments = all(keys.parse(key).kind == keys.SEGMENT for key, _ in late.words_of(record).puts)
 
-        def build(view: IndexView, edits: Edits) -> None:
+        def build(view: IndexView, edits: Edits) -> list[str] | None:
             find = _finder(view)
             what = late.describe(record, find)
-            if again or record.kind != OPERATION or (segments and record.changes):
+            edits.answers = False  # unless there is a copy, which another attempt may have to find
+            if _is_done(view, record, put) or record.kind != OPERATION or (segments and record.changes):
                 if segments:  # the chunk list of a large file, which its PUT will name
                     edits.take(late.words_of(record).puts, [])
                 _note(edits, one, Outcome(late.NOTHING, what, record.who, record.at_ns))
-                return
+                return None
             inode = "" if put is None or not sound else _copy(view, edits, put, one.at)
             kind = late.COPY if inode else late.DROPPED
             _note(edits, one, Outcome(kind, what, record.who, record.at_ns, inode))
+            if put is None or not inode:
+                return None
+            edits.answers = True
+            return [inode, put.manifest.etag]
 
-        yield from self._commit([one], build)
+        yield from self._commit([one], build, request_id=settled_id(record.request_id))
         use.end()
 
     def _locked(self, put: WholePut | None) -> bool:
@@ -244,7 +250,9 @@ class LateRecords:
         yield from spread(self._site, self._holder.credentials.volume, wanted, policy.write_quorum)
         yield from confirm(self._site, self._holder.credentials, [wanted], policy.write_quorum)
 
-    def _commit(self, records: Sequence[Late], build: Build, attachments: Sequence[Attachment] = ()) -> Protocol_[None]:
+    def _commit(
+        self, records: Sequence[Late], build: Build, attachments: Sequence[Attachment] = (), request_id: str = ""
+    ) -> Protocol_[None]:
         """One record, while no other change is under way."""
         holder = self._holder
         ticket = yield from holder.gates.enter([()], self._site.timing.gate)
@@ -253,16 +261,25 @@ class LateRecords:
                 if any(view.is_settled(one.at) for one in records):
                     return  # the next look knows
 
-            def built(edits: Edits) -> None:
+            def built(edits: Edits) -> Any:
                 with holder.replica.store.view() as view:
-                    build(view, edits)
+                    return build(view, edits)
 
-            yield from holder.commit(built, "", attachments)
+            yield from holder.commit(built, request_id, attachments)
         finally:
             holder.gates.leave(ticket)
         log.warning(
             "volume %s: %d late records from %s on are settled", holder.credentials.volume, len(records), records[0].at
         )
+
+
+def _is_done(view: IndexView, record: Record, put: WholePut | None) -> bool:
+    """Whether another attempt of its request was acknowledged since, or is a conflict copy of the same content already."""
+    if not record.request_id:
+        return False
+    if view.reply(record.request_id) is not None:
+        return True
+    return put is not None and settled_etag(view, record.request_id) == put.manifest.etag
 
 
 def _finder(view: IndexView) -> late.Find:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import astuple, dataclass, field, replace
 
-from davfs.cluster import positions, tree, versions
+from davfs.cluster import attempts, positions, tree, versions
 from davfs.cluster.api import Caller, Condition, PartPlace, Reader
 from davfs.cluster.changes import Build, change_gated, require_space
 from davfs.cluster.chunk_write import Upload
@@ -114,7 +114,7 @@ def _write(
     holder.require_majority()
     before_body()
     part = yield from _take_in(holder, seen, place, read, length)
-    ticket = yield from holder.gates.enter([path], holder.site.timing.gate)
+    ticket = yield from attempts.enter(holder, [path], caller)
     try:
         with holder.replica.store.view() as view:
             now = look(view)
@@ -137,11 +137,14 @@ def _write(
             kept = versions.to_keep(
                 holder, view, share, path, now.entry, held, manifest.etag, now.content.size
             )
+            copy = attempts.copy_to_remove(holder, view, caller, manifest.etag)
 
             def build(edits: Edits) -> list[object]:
                 if kept is not None:
                     edits.keep(now.entry, kept, path)
                 after.write(edits, entry.inode, now.content.version)  # the gate has kept every other writer away
+                if copy is not None:
+                    attempts.remove(edits, copy)
                 return list(astuple(entry))
 
             return build

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from davfs.cluster import files, tree
+from davfs.cluster import attempts, files, tree
 from davfs.cluster.api import Caller, Condition, Reader
 from davfs.cluster.changes import require_space
 from davfs.cluster.chunk_read import read_chunk
@@ -117,7 +117,7 @@ def assemble(
         hashing.require(digests)
         digests = hashing.digests()
 
-    ticket = yield from holder.gates.enter([source, target], holder.site.timing.gate)
+    ticket = yield from attempts.enter(holder, [source, target], caller)
     try:
         with holder.replica.store.view() as view:
             if [(p.entry.inode, p.version) for p in _parts(view, source)] != [(p.entry.inode, p.version) for p in parts]:

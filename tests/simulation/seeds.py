@@ -14,6 +14,9 @@ FAILED_ONCE: dict[int, str] = {
     1130: "a full disk refused a request that was sent again, and an earlier attempt had taken effect: the client was told no",
     1680: "the same, of a write into a file",
     2203: "the same, in an available volume",
+    4564: "a PUT succeeded after its first attempt was settled as a conflict copy, which stayed though nothing conflicted",
+    5261: "the same",
+    5469: "the same",
     5825: "the simulator did not wait for a node that was still starting with its new disk",
     6202: "a holder that did not know yet that it is none sent a record of the next holder, out of its own node's log",
 }
