@@ -26,10 +26,17 @@ from davfs.cluster.threads import ThreadRuntime
 from davfs.core import locks
 from davfs.core.digests import Digests
 from davfs.core.errors import Forbidden, NotACollection, NotFound
-from davfs.core.model import DavLock, Entry, Path, VolumeInfo
+from davfs.core.model import DavLock, Entry, Manifest, Path, VolumeInfo
 from davfs.core.names import TRASH_NAME
 from davfs.core.ports import IndexView
 from davfs.core.sessions import SessionKey
+
+SHORT = 4
+"""Chunks of a file whose manifest may be kept in memory for who opens it next."""
+
+
+def _is_short(file: tuple[Entry, Manifest | None]) -> bool:
+    return file[1] is None or len(file[1].chunks) <= SHORT
 
 
 class HeldVolume:
@@ -55,8 +62,7 @@ class HeldVolume:
 
     def lookup(self, path: Path) -> Entry | None:
         self._holder.check_lease()
-        with self._store.view() as view:
-            return trash_view.find(view, path)
+        return self._store.remembered(("entry", path), lambda view: trash_view.find(view, path))
 
     def children(self, path: Path) -> list[Entry]:
         self._holder.check_lease()
@@ -67,8 +73,11 @@ class HeldVolume:
 
     def properties(self, entry: Entry) -> Mapping[str, str]:
         self._holder.check_lease()
-        with self._store.view() as view:
+
+        def read(view: IndexView) -> Mapping[str, str]:
             return {name: xml for name, (_, xml) in view.properties(entry.inode).items()}
+
+        return self._store.remembered(("properties", entry.inode), read, lambda found: not found)
 
     def members(self, path: Path) -> Iterator[tuple[Entry, Mapping[str, str]]]:
         self._holder.check_lease()
@@ -79,8 +88,7 @@ class HeldVolume:
 
     def digests(self, entry: Entry) -> Digests:
         self._holder.check_lease()
-        with self._store.view() as view:
-            return view.digests(entry.inode)
+        return self._store.remembered(("digests", entry.inode), lambda view: view.digests(entry.inode))
 
     def members_digests(self, path: Path) -> Mapping[str, Digests]:
         self._holder.check_lease()
@@ -89,12 +97,16 @@ class HeldVolume:
 
     def open(self, path: Path) -> HeldContent:
         self._holder.check_lease()
-        with self._store.view() as view:
+
+        def read(view: IndexView) -> tuple[Entry, Manifest | None]:
             entry = self._require(view, path)
             if entry.is_directory:
                 raise Forbidden("a collection has no content")
             held = view.manifest(entry.inode)
-        return HeldContent(self._runtime, files.OpenFile(self._holder, entry, held[1] if held is not None else None))
+            return entry, held[1] if held is not None else None
+
+        entry, manifest = self._store.remembered(("file", path), read, _is_short)
+        return HeldContent(self._runtime, files.OpenFile(self._holder, entry, manifest))
 
     @staticmethod
     def _require(view: IndexView, path: Path) -> Entry:

@@ -6,9 +6,9 @@ has one suite for each port that has more than one implementation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from davfs.core.chunk_port import ChunkPage
 from davfs.core.digests import Digests
@@ -18,6 +18,8 @@ from davfs.core.model import ChunkRef, Entry, Epoch, Manifest, Position
 from davfs.core.raft_log import LogChange, LogImage
 from davfs.core.record import Record
 from davfs.core.snapshot_port import SnapshotStore
+
+Found = TypeVar("Found")
 
 
 class Clock(Protocol):
@@ -430,6 +432,10 @@ class ReplicaStore(SnapshotStore, LateStore, Protocol):
         ...
 
     def view(self) -> AbstractContextManager[IndexView]: ...
+
+    def remembered(self, key: Hashable, read: Callable[[IndexView], Found], small: Callable[[Found], bool] = ...) -> Found:
+        """What ``read`` gives in one state, or gave under that key since the index changed, if that was ``small``."""
+        ...
 
     def audit(self) -> AbstractContextManager[Audit]:
         """The same, for a close look (``cluster/fsck.py``)."""

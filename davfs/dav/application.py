@@ -129,7 +129,7 @@ class DavApplication:
             request.request_id = request.header("X-Davfs-Request-Id") or ""
             request.prefix = request.header("X-Davfs-Prefix") or ""
         else:
-            request.environ, request.prefix = self._proxies.seen(dict(request.environ))
+            request.environ, request.prefix = self._proxies.seen(request.environ)
             working: Working | None = request.environ.get(WORKING)
             request.principal, request.configured = self._authenticator.identify(
                 request.header("Authorization"),

@@ -6,10 +6,8 @@ connection is closed (cheroot drains 600 MB in one read); answers without a leng
 
 from __future__ import annotations
 
-import email.utils
 import logging
 import math
-import re
 import socket
 import time
 from contextlib import nullcontext, suppress
@@ -19,6 +17,8 @@ from cheroot.server import HTTPConnection, HTTPRequest
 
 from davfs.core.errors import IncompleteBody
 from davfs.dav.crowd import HEAD_LIMIT, SLOW, SLOW_AFTER
+from davfs.dav.dates import http_date
+from davfs.dav.head import FIELD_NAME, parse_plain
 from davfs.dav.limits import Working
 from davfs.dav.wire import (
     LARGE,
@@ -41,7 +41,6 @@ LINGER_TIME = 2.0  # seconds that a closed connection still takes bytes, so that
 LINGER_BYTES = 64 * LARGE
 NEXT_REQUEST = 0.02  # seconds that a thread waits for the next request before it turns to other connections
 HANDSHAKE_LIMIT = 10.0  # seconds from the acceptance of a connection to the end of its TLS handshake
-_FIELD_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.1; what is forwarded has no other either
 _ONCE = frozenset((b"Content-Length", b"Host", b"Transfer-Encoding", b"Content-Range", b"Destination"))
 
 log = logging.getLogger(__name__)
@@ -117,6 +116,19 @@ class DavRequest(_RequestBase):
 
     # --- the request ------------------------------------------------------------------------------------------------
 
+    def parse_request(self) -> None:
+        """The head, at once if it is whole and plain; else line by line, as cheroot does."""
+        data = self.conn.rfile.head(MAX_HEAD)
+        head = parse_plain(data) if data else None
+        if head is None:
+            super().parse_request()
+            return
+        self.conn.rfile.skip(len(data))
+        self.started_request = True
+        self.method, self.uri, self.path, self.qs, self.inheaders = head
+        self.request_protocol, self.response_protocol = b"HTTP/1.1", "HTTP/1.1"
+        self.ready = self._take_fields()
+
     def read_request_line(self) -> bool:
         """The first line; whether it is well-formed (it has been answered if not)."""
         try:
@@ -133,11 +145,21 @@ class DavRequest(_RequestBase):
         """Fields into ``inheaders``; whether the request is well-formed (it has been answered if not)."""
         try:
             self._read_fields()
+        except ValueError as error:
+            return self._malformed(error)
+        return self._take_fields()
+
+    def _malformed(self, error: ValueError) -> bool:
+        self.close_connection = True
+        self.simple_response("400 Bad Request", f"{error}\n")
+        return False
+
+    def _take_fields(self) -> bool:
+        """What the fields say of body and connection; whether it makes sense (it has been answered if not)."""
+        try:
             length = self._content_length()
         except ValueError as error:
-            self.close_connection = True
-            self.simple_response("400 Bad Request", f"{error}\n")
-            return False
+            return self._malformed(error)
         persistent = self.inheaders.get(b"Connection", b"").lower()
         if self.response_protocol == "HTTP/1.1":
             self.close_connection = b"close" in persistent
@@ -158,7 +180,7 @@ class DavRequest(_RequestBase):
         fields = self.inheaders
         while (line := self.rfile.readline()) not in (b"\r\n", b"\n"):
             name, colon, value = line.partition(b":")
-            if not colon or not line.endswith(b"\n") or not _FIELD_NAME.fullmatch(name):
+            if not colon or not line.endswith(b"\n") or not FIELD_NAME.fullmatch(name):
                 raise ValueError("malformed header field")
             name, value = name.title(), value.strip(b" \t\r\n")
             if b"\r" in value or b"\0" in value:
@@ -216,7 +238,7 @@ class DavRequest(_RequestBase):
             elif self.response_protocol != "HTTP/1.1":
                 self.outheaders.append((b"Connection", b"Keep-Alive"))
         if b"date" not in names:
-            self.outheaders.append((b"Date", email.utils.formatdate(usegmt=True).encode("ascii")))
+            self.outheaders.append((b"Date", http_date(time.time_ns()).encode("ascii")))
         self.outheaders.append((b"Server", self.server.server_name.encode("ascii")))
         lines = [b"HTTP/1.1 " + self.status + b"\r\n"]
         lines.extend(name + b": " + value + b"\r\n" for name, value in self.outheaders)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from davfs.dav.connection import DavRequest
+from davfs.dav.head import environ_key
 from davfs.dav.limits import WORKING
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,8 @@ class Gateway:
             environ = self._environ()
             environ[WORKING] = working
             blocks = request.server.application(environ, self._start_response)
+            if isinstance(blocks, list):
+                working.end()  # nothing is left to be done but to send it
             try:
                 for block in blocks:
                     if len(block):
@@ -110,7 +113,7 @@ class Gateway:
             "wsgi.run_once": False,
         }
         for name, value in request.inheaders.items():
-            environ["HTTP_" + name.decode("latin-1").upper().replace("-", "_")] = value.decode("latin-1")
+            environ[environ_key(name)] = value.decode("latin-1")
         for key in ("CONTENT_TYPE", "CONTENT_LENGTH"):
             if "HTTP_" + key in environ:
                 environ[key] = environ.pop("HTTP_" + key)

@@ -13,6 +13,8 @@ from davfs.dav.properties import content_type
 from davfs.dav.ranges import ByteRange, Multipart, content_range, parse_range
 from davfs.dav.request import Headers, Request, Response
 
+SMALL = 64 * 1024  # bytes of a file that is read whole before its answer begins: nothing is then left to wait for
+
 Browse = Callable[[Request, Volume], Response]
 
 
@@ -50,7 +52,8 @@ def get(request: Request, volume: Volume, browse: Browse) -> Response:
         ranges = parse_range(header, entry.size)
         if ranges is not None:
             return _partial(request, content, ranges)
-    body = _begun(content.read(0, entry.size)) if entry.size else ()
+    blocks = content.read(0, entry.size)
+    body: Iterable[bytes | memoryview] = list(blocks) if entry.size <= SMALL else _begun(blocks)
     known = checksums.headers(request, content.digests)
     return Response(200, [*_file_headers(entry), *known, ("Content-Length", str(entry.size))], body)
 

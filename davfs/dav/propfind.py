@@ -19,6 +19,8 @@ MAX_NAMES = 1000  # properties that a request may name
 BLOCK = 64 * 1024  # characters of an answer that are gathered before they are sent
 START = f'{xml.HEAD}<D:multistatus xmlns:D="DAV:">\n'
 END = "</D:multistatus>\n"
+_ALL = Wanted(None)
+_ALL_OF_ONE = Wanted(None, sorted(QUOTA))
 
 
 def propfind(request: Request, volume: Volume) -> Response:
@@ -41,7 +43,7 @@ def read_wanted(request: Request) -> Wanted:
     """
     root = xml.parse(request.xml_body(xml.MAX_BODY))
     if root is None:
-        return Wanted(None, sorted(QUOTA) if request.header("Depth") == "0" else ())
+        return _ALL_OF_ONE if request.header("Depth") == "0" else _ALL
     if root.tag != xml.DAV + "propfind":
         raise InvalidInput("the body of PROPFIND is a DAV: propfind element")
     prop, include = root.find(xml.DAV + "prop"), root.find(xml.DAV + "include")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from davfs.core.errors import InvalidInput
@@ -59,7 +59,7 @@ class Proxies:
         self._family = family
         self._prefix = parse_prefix(prefix)
 
-    def seen(self, environ: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    def seen(self, environ: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
         """(the environment as if the client had come by itself, the prefix of all its URLs, quoted and without a slash at its
         end). :class:`InvalidInput` for what a trusted proxy cannot have meant.
 
@@ -67,6 +67,9 @@ class Proxies:
         """
         own = dict(environ)
         outer = ""
+        told = [name for name in own if name == "HTTP_FORWARDED" or name.startswith("HTTP_X_FORWARDED_")]
+        if not told and not self._prefix:
+            return own, ""
         if self._trusts(str(environ.get("REMOTE_ADDR", ""))):
             hop = self._hop(environ)
             own["REMOTE_ADDR"] = hop.client or environ["REMOTE_ADDR"]
@@ -76,7 +79,7 @@ class Proxies:
                 own["HTTP_HOST"] = hop.host
             if self._family == X_FORWARDED:
                 outer = parse_prefix(_last(environ.get("HTTP_X_FORWARDED_PREFIX", "")))
-        for name in [name for name in own if name == "HTTP_FORWARDED" or name.startswith("HTTP_X_FORWARDED_")]:
+        for name in told:
             del own[name]  # nothing further on is to believe them
         inner = self._without_prefix(own)
         return own, outer + inner
@@ -94,7 +97,7 @@ class Proxies:
         own["REQUEST_URI"] = rest + mark + query
         return self._prefix
 
-    def _hop(self, environ: dict[str, Any]) -> Hop:
+    def _hop(self, environ: Mapping[str, Any]) -> Hop:
         """What the trusted proxy that is nearest to the client says of it."""
         if self._family == FORWARDED:
             hops = parse_forwarded(environ.get("HTTP_FORWARDED", ""))
@@ -140,7 +143,7 @@ def parse_forwarded(field: str) -> list[Hop]:
     return hops
 
 
-def _x_forwarded(environ: dict[str, Any]) -> list[Hop]:
+def _x_forwarded(environ: Mapping[str, Any]) -> list[Hop]:
     """One hop for each address of X-Forwarded-For. Host and Proto are lists of as many, or one value that holds for all."""
     clients, schemes, hosts = (
         [part.strip() for part in str(environ.get(f"HTTP_X_FORWARDED_{name}", ""))[-_MAX_FIELD:].split(",") if part.strip()]

@@ -6,6 +6,7 @@ A URL is taken apart first and unquoted then, so that ``q%3Fx`` is a name with a
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
@@ -14,6 +15,7 @@ from davfs.core.model import HIDDEN, Path
 from davfs.core.names import check_path
 
 MAX_PREFIX = 1024  # characters
+MAX_KNOWN = 512  # characters of a URL that is remembered
 FILES_PREFIX = "/remote.php/dav/files"
 """Before the drive's own paths in the addresses that Nextcloud's clients use; what they have as a user's name is a volume's."""
 
@@ -49,6 +51,10 @@ def parse_target(url: str, prefix: str = "") -> Target:
     ``url`` holds bytes as Latin-1, as WSGI hands them on, or plain ASCII. :class:`InvalidInput` if no name of the
     drive can be meant.
     """
+    return _known_target(url, prefix) if len(url) <= MAX_KNOWN else _target_of(url, prefix)
+
+
+def _target_of(url: str, prefix: str) -> Target:
     if url == "*":
         return ROOT_TARGET
     if not url.startswith("/"):
@@ -60,6 +66,9 @@ def parse_target(url: str, prefix: str = "") -> Target:
     if path is None:
         raise InvalidInput(f"the URL is not below {prefix}/")
     return _parse_path(path)
+
+
+_known_target = lru_cache(maxsize=1024)(_target_of)
 
 
 def parse_destination(header: str, hosts: Collection[str], prefix: str = "") -> Target:

@@ -66,6 +66,15 @@ class SocketReader:
         self._looked = len(self._buffer)
         return False
 
+    def head(self, most: int) -> bytes:
+        """The head that is here, with its empty line; b"" if none is, whole, within ``most`` bytes, with CRLF. It stays."""
+        end = self._buffer.find(b"\r\n\r\n", self._start, self._start + most)
+        return self._buffer[self._start : end + 4] if end >= 0 else b""
+
+    def skip(self, size: int) -> None:
+        """Take so many bytes that are here."""
+        self._take(size)
+
     def has_data(self) -> bool:
         """Whether bytes are here that the socket's descriptor would not announce."""
         return self._start < len(self._buffer) or (self._tls and self._socket.pending() > 0)

@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 
 from davfs.core.chunk_port import ChunkPage
 from davfs.core.errors import CorruptData, NoSpace
 from davfs.core.model import ORIGIN, Epoch, Position
-from davfs.core.ports import AppliedRecord, IndexView, StoredDocument
+from davfs.core.ports import AppliedRecord, StoredDocument
 from davfs.core.snapshot_port import Snapshot
 from davfs.storage import merge_tables, record_log, small_chunks, undo
-from davfs.storage.audit import SqliteAudit
-from davfs.storage.database import Database
-from davfs.storage.index_view import SqliteIndexView
+from davfs.storage.index_reads import IndexReads
 from davfs.storage.index_writer import IndexWriter, enter_record
 from davfs.storage.lately import Lately
 from davfs.storage.schema import open_writer, translate
@@ -42,7 +40,7 @@ _STATE = (
 )
 
 
-class ReplicaDb(Database):
+class ReplicaDb(IndexReads):
     """Port: :class:`davfs.core.ports.ReplicaStore`. Thread-safe; readers do not wait for the writer.
 
     ``path`` may be ``":memory:"`` (the simulator): then there is one connection, a view excludes everyone else, and a
@@ -57,6 +55,7 @@ class ReplicaDb(Database):
 
     def _read_state(self) -> None:
         self._lately.forget()
+        self._remembered.forget()
         row = self._db.execute(f"SELECT {_STATE} FROM state").fetchone()
         if row is None:
             raise CorruptData(f"{self._path} has lost its state; remove it to have it copied from another replica")
@@ -191,7 +190,8 @@ class ReplicaDb(Database):
                     [(*at.epoch, at.seq) for at, _ in records],
                 )
                 (late,) = db.execute("SELECT count(*) FROM late").fetchone()
-            db.execute("COMMIT")
+            with nullcontext() if cut_from is None else self._remembered.changing():
+                db.execute("COMMIT")
             self._last, self._late = last, late
             if cut_from is not None:
                 self._read_state()
@@ -323,7 +323,8 @@ class ReplicaDb(Database):
                 " files = ?, bytes = ?, root_mtime_ns = ?, root_changed = ?",
                 (*committed.epoch, committed.seq, index.files, index.size, index.root_mtime_ns, index.marks.root),
             )
-            with self._lately.changing({update.document for one in applied for update in one.documents}):
+            documents = {update.document for one in applied for update in one.documents}
+            with self._remembered.changing(), self._lately.changing(documents):
                 db.execute("COMMIT")
             self._committed = committed
             self._files, self._bytes, self._root_mtime_ns = index.files, index.size, index.root_mtime_ns
@@ -407,7 +408,7 @@ class ReplicaDb(Database):
                 raise ValueError(f"a snapshot at {arrived[0].position} brings nothing to a log that ends at {self._last}")
             self._check_open()
             carry_over(self._db, ready, self.incarnation, self._sealed)
-            with self._nobody_reading():
+            with self._remembered.changing(), self._nobody_reading():
                 self._swap(ready)
 
     def _swap(self, ready: sqlite3.Connection) -> None:
@@ -425,21 +426,6 @@ class ReplicaDb(Database):
                 self._full_sync = True
         self._damage = ""  # of what was here before
         self._read_state()
-
-    def view(self) -> AbstractContextManager[IndexView]:
-        """One committed state, for the thread that asks; keep it short, an old view keeps the write-ahead log long."""
-        return self._viewing_one()
-
-    @contextmanager
-    def _viewing_one(self) -> Iterator[IndexView]:
-        with self._reading() as db:
-            yield SqliteIndexView(db, None if self._memory else Path(self._path).parent)
-
-    @contextmanager
-    def audit(self) -> Iterator[SqliteAudit]:
-        """One committed state for a close look, for one thread at a time; errors of SQLite are translated."""
-        with self._reading() as db:
-            yield SqliteAudit(db, self._translated)
 
     def iter_documents(self) -> Iterator[str]:
         """The ids of all documents, sorted."""

@@ -177,3 +177,28 @@ def test_views_end_before_everything_is_replaced(store, other):
     thread.join(5)
     assert seen == [None]
     assert len(tree(other)[0]) == 5
+
+
+def test_what_is_remembered_is_the_index_as_it_is(store, other):
+    asked = []
+
+    def names(view):
+        asked.append(1)
+        return [entry.name for entry in view.children(ROOT)]
+
+    def remembered():
+        return store.remembered("names", names)
+
+    assert remembered() == remembered() == []
+    assert len(asked) == 1
+    filled(store, count=3, trimmed=0)
+    assert len(remembered()) == len(remembered()) == 3
+    assert len(asked) == 2
+    for _ in range(2):
+        store.remembered("large", names, lambda found: len(found) < 3)
+    assert len(asked) == 4, "what is not small is not kept"
+    filled(other, count=5, trimmed=0)
+    other.freeze(10**9)
+    transfer(other, store)
+    store.install()
+    assert len(remembered()) == 5

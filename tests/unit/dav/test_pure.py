@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from davfs.core.errors import InvalidInput
 from davfs.core.names import check_name, check_path, check_volume_name
 from davfs.dav.dates import SECOND, http_date, iso_date, parse_any, parse_http_date, parse_seconds
+from davfs.dav.head import MAX_KNOWN_NAME, environ_key, parse_plain
 from davfs.dav.if_header import State, parse_if
 from davfs.dav.ranges import Multipart, parse_range
 from davfs.dav.target import OtherServer, Target, host_name, href, parse_destination, parse_target
@@ -269,3 +270,52 @@ def test_escaped_text_is_xml(text):
     assert root is not None
     if text.isprintable():
         assert (root.text or "") == text.encode("utf-8", "replace").decode()
+
+
+# --- heads ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_plain_head_is_taken_apart():
+    head = parse_plain(b"PROPFIND /demo/a%20b%2fc;d?e=%66 HTTP/1.1\r\nhost: h:80\r\nX-OC-MTIME:\t5 \r\nEmpty:\r\n\r\n")
+    assert head is not None
+    assert head[:4] == (b"PROPFIND", b"/demo/a%20b%2fc;d?e=%66", b"/demo/a b%2Fc;d", b"e=%66")
+    assert head.fields == {b"Host": b"h:80", b"X-Oc-Mtime": b"5", b"Empty": b""}
+    assert [environ_key(name) for name in head.fields] == ["HTTP_HOST", "HTTP_X_OC_MTIME", "HTTP_EMPTY"]
+    bare = parse_plain(b"GET / HTTP/1.1\r\n\r\n")
+    assert bare is not None and bare == (b"GET", b"/", b"/", b"", {})
+    long = b"x" * (MAX_KNOWN_NAME + 1)
+    found = parse_plain(b"GET / HTTP/1.1\r\n%s: 1\r\n\r\n" % long)
+    assert found is not None and found.fields == {long.title(): b"1"}
+    assert environ_key(long.title()) == f"HTTP_{long.decode().upper()}"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.0\r\n\r\n",
+        b"get / HTTP/1.1\r\n\r\n",
+        b"GET  / HTTP/1.1\r\n\r\n",
+        b"GET /a b HTTP/1.1\r\n\r\n",
+        b"GET //host/a HTTP/1.1\r\n\r\n",
+        b"GET http://host/a HTTP/1.1\r\n\r\n",
+        b"GET /a#b HTTP/1.1\r\n\r\n",
+        b"GET /\xc3\xa4 HTTP/1.1\r\n\r\n",
+        b"OPTIONS * HTTP/1.1\r\n\r\n",
+        b"OPTIONS /a HTTP/1.1\r\n\r\n",
+        b"CONNECT host:80 HTTP/1.1\r\n\r\n",
+        b"\r\nGET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nA: 1\r\nA: 2\r\n\r\n",
+        b"GET / HTTP/1.1\r\nA: 1\r\na: 2\r\n\r\n",
+        b"GET / HTTP/1.1\r\nA: 1\nB: 2\r\n\r\n",
+        b"GET / HTTP/1.1\r\nA: 1\rB: 2\r\n\r\n",
+        b"GET / HTTP/1.1\r\nA: 1\r\n folded\r\n\r\n",
+        b"GET / HTTP/1.1\r\nA: \0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nA : 1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nA_B: 1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
+        b"GET / HTTP/1.1\r\n: empty\r\n\r\n",
+        b"GET / HTTP/1.1\r\nA: 1\r\n",
+    ],
+)
+def test_an_unusual_head_is_left_to_who_reads_it_line_by_line(head):
+    assert parse_plain(head) is None
