@@ -12,6 +12,7 @@ MODULES = sorted((ROOT / "davfs").rglob("*.py"))
 
 MODULE_LINES = 450
 FUNCTION_LINES = 70
+TEST_LINES = 500
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -24,6 +25,11 @@ def test_a_module_is_small_and_says_what_it_is(module: Path) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             assert length <= FUNCTION_LINES, f"{node.name} has {length} lines"
+
+
+def test_tests_are_split_by_subject() -> None:
+    modules = [path for folder in ("tests", "compat") for path in (ROOT / folder).rglob("*.py")]
+    assert {str(path.relative_to(ROOT)) for path in modules if len(path.read_text().splitlines()) > TEST_LINES} == set()
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))

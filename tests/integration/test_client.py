@@ -14,9 +14,8 @@ import threading
 import time
 import tomllib
 from collections.abc import Callable, Iterator
-from http.client import HTTPException, HTTPSConnection
+from http.client import HTTPException
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -36,6 +35,7 @@ from davfs.core.errors import (
     VolumeHeld,
 )
 from tests.support.cluster import DevCluster
+from tests.support.programs import Child, Plain
 
 ROOT = Path(__file__).resolve().parents[2]
 CHUNK = 4096
@@ -177,56 +177,6 @@ def test_the_token_is_refreshed_in_the_background(volume: str, program: Cluster)
         assert held.held
         assert held.epoch == epoch
         assert len(held.list()) == 6
-
-
-CHILD = """
-import sys, time
-from davfs.client import connect
-with connect(sys.argv[1]) as cluster:
-    volume = cluster.assign(sys.argv[2], ttl=2.0)
-    file = volume.open("/counter", create=True)
-    file.write_at(0, b"child 0")
-    print("ready", flush=True)
-    for number in range(1, 100000):
-        try:
-            file.write_at(0, b"child %d" % number)
-            print("wrote", number, flush=True)
-        except Exception as error:
-            print("error", type(error).__name__, flush=True)
-            time.sleep(0.05)
-        if sys.stdin.readline() == "":
-            break
-"""
-
-
-class Child:
-    """A program in a process of its own: one write for each line that it is sent."""
-
-    def __init__(self, folder: Path, volume: str, temporary: Path) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(folder), volume],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT,
-            env={**os.environ, "TMPDIR": str(temporary)},  # a killed program leaves its working copy there
-        )  # fmt: skip
-        assert self.line() == "ready\n"
-        assert self.line().startswith("wrote")
-
-    def line(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline()
-
-    def go_on(self) -> str:
-        assert self.process.stdin is not None
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        return self.line()
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.wait(10)
-        for stream in (self.process.stdin, self.process.stdout):
-            assert stream is not None
-            stream.close()
 
 
 @pytest.fixture
@@ -426,33 +376,10 @@ def test_a_volume_that_was_lost_is_assigned_anew(volume: str, program: Cluster) 
 # --- the HTTP API, as a program in another language uses it -----------------------------------------------------------
 
 
-class Plain:
-    """HTTPS with a program's certificate and nothing of davfs."""
-
-    def __init__(self, folder: Path, own: DevCluster) -> None:
-        nodes = json.loads((folder / "program.json").read_text())["nodes"]
-        self.addresses = {name: (host, port) for name, (host, port) in nodes.items()}
-        self.context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
-        self.context.load_cert_chain(folder / "program.pem", folder / "program.key")
-        self.proof: dict[str, str] = {}
-
-    def ask(self, method: str, path: str, body: bytes = b"", node: str = "node-1", **fields: str) -> tuple[int, Any, Any]:
-        host, port = self.addresses[node]
-        connection = HTTPSConnection(host, port, context=self.context, timeout=10)
-        try:
-            connection.request(method, path, body, {**self.proof, **fields})
-            answer = connection.getresponse()
-            data = answer.read()
-            is_json = answer.headers["Content-Type"] == "application/json" and data
-            return answer.status, json.loads(data) if is_json else data, answer.headers
-        finally:
-            connection.close()
-
-
 def test_the_http_api_by_hand(own: DevCluster, volume: str, program: Cluster, folders: Callable[[str], Path]) -> None:
     with program.assign(volume) as held:
         held.write("/a", b"x" * 3 * CHUNK)
-    plain, base, token = Plain(folders("two"), own), f"/v1/volumes/{volume}", bytes(range(32))
+    plain, base, token = Plain(folders("two")), f"/v1/volumes/{volume}", bytes(range(32))
     status, answer, _ = plain.ask("GET", "/v1/cluster")
     assert status == 200
     assert {node["name"] for node in answer["nodes"]} == set(plain.addresses)
@@ -503,7 +430,7 @@ def test_the_http_api_by_hand(own: DevCluster, volume: str, program: Cluster, fo
 
 def test_a_program_is_no_node_on_the_other_listeners(own: DevCluster, folders: Callable[[str], Path]) -> None:
     """The forward listener believes nodes what they say of clients: it takes no program."""
-    plain = Plain(folders("two"), own)
+    plain = Plain(folders("two"))
     with own.config(1).open("rb") as stream:
         settings = tomllib.load(stream)
     host, _, port = settings["forward"]["listen"].rpartition(":")

@@ -18,7 +18,7 @@ import pytest
 from davfs.core.model import AVAILABLE
 from davfs.sim.network import Weather
 from davfs.sim.simulation import Simulation
-from tests.simulation import links, mutants, schedules, test_available, test_collector, test_locks, test_programs
+from tests.simulation import links, mutants, schedules, test_available, test_collector_races, test_locks, test_programs
 from tests.simulation.mutants import Mutant
 
 PAGE = Path(__file__).parents[2] / "docs" / "mutants.md"
@@ -89,7 +89,7 @@ def both(*several: Mutant) -> Mutant:
     return mutant
 
 
-M, S, C, L, P = mutants, schedules, test_collector, test_locks, test_programs
+M, S, C, L, P = mutants, schedules, test_collector_races, test_locks, test_programs
 
 ROWS = (
     Row(M.answer_before_a_majority_has_the_record, S.cut_off_in_the_middle),

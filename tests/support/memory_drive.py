@@ -5,15 +5,12 @@ For tests of the DAV side alone. One lock guards each volume; bodies are read ou
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-import threading
 import time
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
-from davfs.cluster.api import Caller, ChangePage, Condition, Forward, LockRequest, PartPlace, Reader
+from davfs.cluster.api import Caller, Condition, Forward, LockRequest, PartPlace, Reader
 from davfs.core.digests import Digests, Hashing
 from davfs.core.errors import (
     AlreadyExists,
@@ -21,86 +18,26 @@ from davfs.core.errors import (
     InvalidInput,
     Locked,
     LockTokenMismatch,
-    NotACollection,
     NotFound,
-    ParentMissing,
     PreconditionFailed,
-    SyncTokenInvalid,
     VolumeNotFound,
 )
-from davfs.core.model import DIRECTORY, FILE, HIDDEN, ROOT, UPLOADS, DavLock, Entry, Path, VolumeInfo, VolumePolicy
+from davfs.core.model import DIRECTORY, FILE, DavLock, Entry, Path, VolumeInfo, VolumePolicy
 from davfs.core.sessions import SessionKey
+from tests.support.memory_tree import MemoryTree, MemoryVisit, Node, etag_of
 
 BLOCK = 1 << 20
 LARGEST = 1 << 30  # position that a part may have
 
 
-@dataclass
-class Node:
-    """A file or directory of the tree."""
-
-    entry: Entry
-    data: list[bytes] = field(default_factory=list)
-    members: dict[str, Node] = field(default_factory=dict)
-    properties: dict[str, str] = field(default_factory=dict)
-    digests: Digests = ()
-
-
-class MemoryContent:
-    """An open file."""
-
-    def __init__(self, node: Node) -> None:
-        self._entry = node.entry
-        self._data = node.data
-        self._digests = node.digests
-
-    @property
-    def entry(self) -> Entry:
-        return self._entry
-
-    @property
-    def digests(self) -> Digests:
-        return self._digests
-
-    def read(self, start: int, stop: int) -> Iterator[memoryview]:
-        at = 0
-        for block in self._data:
-            first, last = max(start - at, 0), min(stop - at, len(block))
-            if first < last:
-                yield memoryview(block)[first:last]
-            at += len(block)
-            if at >= stop:
-                return
-
-
-class MemoryVisit:
-    """A request that is under way."""
-
-    def __init__(self, volume: MemoryVolume) -> None:
-        self._volume = volume
-        volume.under_way += 1
-        self._ended = False
-
-    def end(self) -> None:
-        if not self._ended:
-            self._ended = True
-            self._volume.under_way -= 1
-
-
-class MemoryVolume:
-    """A volume in memory. ``clock_ns`` gives the times of files."""
+class MemoryVolume(MemoryTree):
+    """A volume in memory: its tree, and what changes and locks it."""
 
     def __init__(self, name: str) -> None:
+        super().__init__()
         self._info = VolumeInfo(id=f"id-{name}", name=name, policy=VolumePolicy(), replicas=("node-1",))
-        self._ids = itertools.count(1)
         self.visits: deque[tuple[SessionKey, str]] = deque(maxlen=1000)  # (session, node) of each request
-        self.under_way = 0
-        self._lock = threading.RLock()
         self._locks: dict[str, tuple[DavLock, float]] = {}
-        self._pictures: dict[str, dict[Path, Entry]] = {}
-        now = time.time_ns()
-        self._root = Node(Entry(ROOT, "", "", DIRECTORY, "", now, now))
-        self._uploads = Node(Entry(UPLOADS, "", "", DIRECTORY, "", now, now))
 
     @property
     def info(self) -> VolumeInfo:
@@ -113,88 +50,6 @@ class MemoryVolume:
     def enter(self, session: SessionKey, through: str) -> MemoryVisit:
         self.visits.append((session, through))
         return MemoryVisit(self)
-
-    # --- reads --------------------------------------------------------------------------------------------------------
-
-    def lookup(self, path: Path) -> Entry | None:
-        with self._lock:
-            node = self._find(path)
-            return self._shown(node) if node else None
-
-    def children(self, path: Path) -> list[Entry]:
-        with self._lock:
-            return [self._shown(node) for _, node in sorted(self._collection(path).members.items())]
-
-    def properties(self, entry: Entry) -> Mapping[str, str]:
-        with self._lock:
-            return dict(next((n.properties for n in self._walk(self._root) if n.entry.inode == entry.inode), {}))
-
-    def members(self, path: Path) -> Iterator[tuple[Entry, Mapping[str, str]]]:
-        with self._lock:
-            members = sorted(self._collection(path).members.items())
-            return iter([(self._shown(node), dict(node.properties)) for _, node in members])
-
-    def digests(self, entry: Entry) -> Digests:
-        with self._lock:
-            return next((n.digests for n in self._walk(self._root) if n.entry.inode == entry.inode), ())
-
-    def members_digests(self, path: Path) -> Mapping[str, Digests]:
-        with self._lock:
-            members = self._collection(path).members.values()
-            return {node.entry.inode: node.digests for node in members if node.digests}
-
-    def open(self, path: Path) -> MemoryContent:
-        with self._lock:
-            node = self._find(path)
-            if node is None:
-                raise NotFound
-            if node.entry.is_directory:
-                raise Forbidden("a collection has no content")
-            return MemoryContent(node)
-
-    # Nothing clever: each token stands for a picture of the whole collection, and two pictures are compared.
-
-    def sync_token(self) -> str:
-        with self._lock:
-            return self._keep(self._picture(self._root, deep=True))
-
-    def changes(self, path: Path, token: str, *, deep: bool, limit: int) -> ChangePage:
-        with self._lock:
-            if token and token not in self._pictures:
-                raise SyncTokenInvalid("no such token")
-            now = self._picture(self._collection(path), deep=deep)
-            old = self._pictures[token] if token else {}
-            then = {p[len(path) :]: e for p, e in old.items() if p[: len(path)] == path and p != path}
-            then = {p: e for p, e in then.items() if deep or len(p) == 1}
-            names = [p for p in sorted({*then, *now}) if then.get(p) != now.get(p)]
-            page = {p: now.get(p) for p in names[:limit]}
-            known = {(*path, *p): e for p, e in {**then, **page}.items() if e is not None}
-            return ChangePage(page, self._keep(known), truncated=len(names) > limit)
-
-    def _picture(self, top: Node, *, deep: bool, path: Path = ()) -> dict[Path, Entry]:
-        found: dict[Path, Entry] = {}
-        for name, node in top.members.items():
-            found[*path, name] = self._shown(node)
-            if deep:
-                found.update(self._picture(node, deep=True, path=(*path, name)))
-        return found
-
-    def _keep(self, picture: dict[Path, Entry]) -> str:
-        token = f"urn:memory:{next(self._ids):x}"
-        self._pictures[token] = picture
-        return token
-
-    def _shown(self, node: Node) -> Entry:
-        """The entry; a collection's etag is that of everything in it."""
-        if not node.entry.is_directory:
-            return node.entry
-        inside = [(name, self._shown(member), member.properties) for name, member in sorted(node.members.items())]
-        return replace(node.entry, etag=_etag([repr((node.entry, node.properties, inside)).encode()]))
-
-    def quota(self) -> tuple[int, int]:
-        with self._lock:
-            used = sum(node.entry.size for node in self._walk(self._root))
-        return used, (1 << 40) - used
 
     # --- changes ------------------------------------------------------------------------------------------------------
 
@@ -232,7 +87,7 @@ class MemoryVolume:
                 node.entry,
                 size=sum(map(len, data)),
                 mtime_ns=now if mtime_ns is None else mtime_ns,
-                etag=_etag(data),
+                etag=etag_of(data),
             )
             return node.entry, created
 
@@ -321,7 +176,7 @@ class MemoryVolume:
             node.data = [old[:start] + data + old[start + len(data) :]]
             node.digests = ()
             now = time.time_ns() if mtime_ns is None else mtime_ns
-            node.entry = replace(node.entry, size=len(node.data[0]), mtime_ns=now, etag=_etag(node.data))
+            node.entry = replace(node.entry, size=len(node.data[0]), mtime_ns=now, etag=etag_of(node.data))
             return node.entry
 
     def _check_part(self, path: Path, condition: Condition, caller: Caller) -> Node:
@@ -439,7 +294,7 @@ class MemoryVolume:
                 self._parent(path)
                 self._unlocked(path, caller, members=True)
                 node = self._add(path, FILE)
-                node.entry = replace(node.entry, etag=_etag([]))
+                node.entry = replace(node.entry, etag=etag_of([]))
                 created = True
             else:
                 created = False
@@ -474,39 +329,7 @@ class MemoryVolume:
                 raise Forbidden("the lock is somebody else's")
             del self._locks[token]
 
-    # --- inside -------------------------------------------------------------------------------------------------------
-
-    def _find(self, path: Path) -> Node | None:
-        node = self._root
-        if path[:1] == (HIDDEN,):
-            node, path = self._uploads, path[1:]
-        for name in path:
-            found = node.members.get(name)
-            if found is None:
-                return None
-            node = found
-        return node
-
-    def _collection(self, path: Path) -> Node:
-        node = self._find(path)
-        if node is None:
-            raise NotFound
-        if not node.entry.is_directory:
-            raise NotACollection
-        return node
-
-    def _parent(self, path: Path) -> Node:
-        node = self._find(path[:-1])
-        if node is None:
-            raise ParentMissing
-        if not node.entry.is_directory:
-            raise NotACollection
-        return node
-
-    def _walk(self, node: Node) -> Iterator[Node]:
-        yield node
-        for member in node.members.values():
-            yield from self._walk(member)
+    # --- what is in the way ---------------------------------------------------------------------------------------
 
     def _check(self, path: Path, condition: Condition) -> None:
         condition(self.lookup(path))
@@ -532,14 +355,6 @@ class MemoryVolume:
         self._locks = {token: (lock, ends) for token, (lock, ends) in self._locks.items() if ends > now}
         return [lock for lock, _ in self._locks.values()]
 
-    def _add(self, path: Path, kind: str) -> Node:
-        parent = self._parent(path)
-        now = time.time_ns()
-        node = Node(Entry(f"{next(self._ids):x}", parent.entry.inode, path[-1], kind, "", now, now))
-        parent.members[path[-1]] = node
-        parent.entry = replace(parent.entry, mtime_ns=now)
-        return node
-
     def _remove(self, path: Path) -> None:
         parent = self._parent(path)
         del parent.members[path[-1]]
@@ -558,25 +373,10 @@ class MemoryVolume:
             del self._parent(target).members[target[-1]]
         return not there
 
-    def _attach(self, node: Node, target: Path, mtime_ns: int | None) -> None:
-        parent = self._parent(target)
-        entry = replace(node.entry, parent=parent.entry.inode, name=target[-1])
-        node.entry = entry if mtime_ns is None else replace(entry, mtime_ns=mtime_ns)
-        parent.members[target[-1]] = node
-
-    def _clone(self, node: Node, shallow: bool) -> Node:
-        members = {} if shallow else {name: self._clone(member, False) for name, member in node.members.items()}
-        entry = replace(node.entry, inode=f"{next(self._ids):x}", created_ns=time.time_ns())
-        return Node(entry, node.data, members, dict(node.properties), node.digests)
-
 
 def _number(name: str) -> tuple[int, str]:
     digits = name[: len(name) - len(name.lstrip("0123456789"))]
     return int(digits or -1), name
-
-
-def _etag(data: Sequence[bytes]) -> str:
-    return hashlib.sha256(b"".join(data)).hexdigest()[:32]
 
 
 class MemoryDrive:
