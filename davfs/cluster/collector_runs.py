@@ -167,8 +167,7 @@ class CollectorRuns:
         if state is None:
             return False
         with replica.store.view() as view:
-            trashed = view.trashed(trash.due_before(self._site, state.policy, view.usage()[1]), 1)
-            return bool(trashed or uploads.expired(view, self._site.clock.wall_ns()))
+            return trash.any_due(self._site, state.policy, view) or bool(uploads.expired(view, self._site.clock.wall_ns()))
 
     def run(self) -> Protocol_[None]:
         """The background task."""

@@ -1,4 +1,5 @@
-"""Emptying the trash: what was deleted longer ago than the volume's policy says goes, leaves first, in small records.
+"""Emptying the trash: what was deleted longer ago than the volume's policy says goes, leaves first, in small records; while
+the quota is nearly used up, the oldest before its time.
 
 Whole trees hang under the trash inode, each by one entry. A record takes some files, or directories that are empty by
 then, so that every record leaves a tree; the chunks are then the collector's. Deleting a day or a week is for people, and
@@ -29,9 +30,11 @@ DAY_NS = 86_400 * 10**9
 SHORT_BYTES = 1 << 30
 """With less room than this on the holder's disk nothing stays in the trash for longer than a day."""
 
-
 SHORT_SHARE = 0.9
-"""Nor while more of the quota than this is used."""
+"""While more of the quota than this is used, the oldest in the trash goes, however young it is."""
+
+_EVER = 1 << 62
+"""Later than anything, in nanoseconds: other nodes' clocks may be ahead of this one's."""
 
 
 def staged_name(inode: str) -> str:
@@ -39,12 +42,22 @@ def staged_name(inode: str) -> str:
     return f"i/{inode}"
 
 
-def due_before(site: Site, policy: VolumePolicy, used: int) -> int:
-    """What came into the trash before this time (of the wall clock, ns) may go. ``used``: bytes that the volume takes."""
+def due_before(site: Site, policy: VolumePolicy) -> int:
+    """What came into the trash before this time (of the wall clock, ns) may go."""
     days = policy.trash_days
-    if site.chunks.free_bytes() < SHORT_BYTES or (policy.quota and used > policy.quota * SHORT_SHARE):
+    if site.chunks.free_bytes() < SHORT_BYTES:
         days = min(days, 1)
     return site.clock.wall_ns() - days * DAY_NS
+
+
+def presses(policy: VolumePolicy, view: IndexView) -> bool:
+    """Whether so much of the quota is used that the trash has to make room."""
+    return bool(policy.quota) and view.usage()[1] > policy.quota * SHORT_SHARE
+
+
+def any_due(site: Site, policy: VolumePolicy, view: IndexView) -> bool:
+    """Whether there is something that ``empty`` would take away."""
+    return bool(view.trashed(_EVER if presses(policy, view) else due_before(site, policy), 1))
 
 
 def empty(
@@ -58,21 +71,41 @@ def empty(
     ``most``: end once so many are gone."""
     pace, total = Pace(holder.site.clock), 0
     total += yield from _thin(holder, removed, pace)
-    with holder.replica.store.view() as view:
-        used = view.usage()[1]
-    before = due_before(holder.site, holder.state().policy, used) if before_ns is None else before_ns
+    before = due_before(holder.site, holder.state().policy) if before_ns is None else before_ns
     while most is None or total < most:
         with holder.replica.store.view() as view:
             some = _due(holder, view, before)
         if not some:
-            return total
+            break
         taken = yield from _take(holder, lambda view: _leaves(view, _due(holder, view, before), AT_ONCE))
         if not taken:
-            return total
+            break
         total += taken
         removed(taken)
         yield from pace.rest()
+    if before_ns is None:
+        total += yield from _make_room(holder, removed, pace)
     return total
+
+
+def _make_room(holder: Holder, removed: Callable[[int], None], pace: Pace) -> Protocol_[int]:
+    """While the quota presses: the oldest thing in the trash goes, whole (half a directory is of no use to anybody), and the
+    next one only if that was not enough."""
+    total, going = 0, ""
+    while True:
+        with holder.replica.store.view() as view:
+            tops = _due(holder, view, _EVER)
+            if going not in {entry.inode for entry in tops}:
+                going = tops[0].inode if tops and presses(holder.state().policy, view) else ""
+        if not going:
+            return total
+
+        def some(view: IndexView, inode: str = going) -> Iterator[Entry]:
+            yield from _leaves(view, [top for top in _due(holder, view, _EVER) if top.inode == inode], AT_ONCE)
+
+        total += (taken := (yield from _take(holder, some)))
+        removed(taken)
+        yield from pace.rest()
 
 
 def _take(holder: Holder, some: Callable[[IndexView], Iterable[Entry]]) -> Protocol_[int]:

@@ -40,6 +40,14 @@ def test_a_quota_holds_and_is_told(drive: DevCluster) -> None:
         assert (done.returncode, done.stdout) == (0, f"volume small may hold {30 * MIB} bytes\n"), done.stderr
         drive.until("the new quota", lambda: _quota(client)[1] == available - 2 * MIB, 10)
         assert client.put("d/two", bytes(9 * MIB)).status == 201
+        assert drive.command("volume", "set-quota", "small", "22M").returncode == 0
+        drive.until("the smaller quota", lambda: _quota(client)[1] < 2 * MIB, 10)
+        assert client.request("DELETE", "d/one").status == 204
+        assert client.put("d/three", bytes(9 * MIB)).status == 507  # the trash counts
+        collected = drive.command("gc", "run", "small", number=3)
+        assert "taken out of the trash" in collected.stdout, collected.stderr
+        assert client.put("d/three", bytes(9 * MIB)).status == 201
+        assert client.get("d/two").status == 200
         assert drive.command("volume", "set-quota", "small", "lots").returncode == 2
         assert drive.command("volume", "set-quota", "small", "none").returncode == 0
         free = shutil.disk_usage(drive.directory).free  # all nodes share it here, and each would take a copy of everything

@@ -12,7 +12,7 @@ from pathlib import Path as Folder
 
 import pytest
 
-from davfs.cluster import positions, space, undelete
+from davfs.cluster import positions, space, trash, undelete
 from davfs.cluster.api import Caller, PartPlace
 from davfs.core.errors import InvalidInput, QuotaExceeded
 from davfs.core.model import Entry
@@ -126,6 +126,32 @@ def test_the_trash_counts_and_what_is_restored_is_not_counted_twice(drive: Drive
         (top,) = view.trash((0, ""), 10)
     drive.own.runtime.run(undelete.restore(drive.own.holder, top.entry.inode, None, drive.caller()))
     assert drive.used == QUOTA
+
+
+def test_the_oldest_of_the_trash_makes_room_whole_and_no_more_than_is_needed(drive: Drive) -> None:
+    own = drive.own
+    own.held.mkcol(("folder",), condition=lambda entry: None, caller=drive.caller())
+    for name in ("one", "two"):
+        body = io.BytesIO(bytes(CHUNK))
+        own.held.put(
+            ("folder", name), body.read, None, mtime_ns=None, condition=lambda entry: None, caller=drive.caller()
+        )
+    for number in range(8):
+        drive.put(f"file {number}", CHUNK)
+    for name in ("folder", "file 0", "file 1"):
+        own.held.delete((name,), condition=lambda entry: None, caller=drive.caller())
+
+    def left() -> list[str]:
+        with own.store.view() as view:
+            return [top.path for top in view.trash((0, ""), 10)]
+
+    assert own.runtime.run(trash.empty(own.holder)) == 3  # one file of it were enough
+    assert (left(), drive.used) == (["file 0", "file 1"], 8 * CHUNK)
+    drive.put("more", CHUNK)
+    assert own.runtime.run(trash.empty(own.holder)) == 0  # nine tenths: nothing has to go
+    drive.put("yet more", CHUNK)
+    assert own.runtime.run(trash.empty(own.holder)) == 1
+    assert (left(), drive.used) == (["file 1"], 9 * CHUNK)
 
 
 def test_writers_at_the_same_time_share_what_is_left(drive: Drive) -> None:
