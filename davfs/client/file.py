@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 
 from davfs.client.session import Session
-from davfs.cluster import files, positions
+from davfs.cluster import files, positions, tree
 from davfs.cluster.api import Caller
 from davfs.cluster.reading import HeldContent
 from davfs.core.errors import NotFound
@@ -28,7 +28,7 @@ class File:
     def path(self) -> str:
         """Where the file stands now."""
         with self._session.reading().replica.store.view() as view:
-            return "/" + "/".join(positions.path_of(view, self._inode))
+            return "/" + "/".join(tree.path_of(view, self._inode))
 
     @property
     def size(self) -> int:
@@ -60,7 +60,7 @@ class File:
     def _content(self) -> HeldContent:
         holder = self._session.reading()
         with holder.replica.store.view() as view:
-            positions.path_of(view, self._inode)
+            tree.path_of(view, self._inode)
             entry = view.entry(self._inode)
             held = view.manifest(self._inode)
         if entry is None:

@@ -14,7 +14,6 @@ from davfs.cluster import tree
 from davfs.cluster.api import Caller
 from davfs.cluster.gates import Ticket
 from davfs.cluster.holder import Holder
-from davfs.cluster.positions import path_of
 from davfs.core import keys
 from davfs.core.effects import Protocol_
 from davfs.core.errors import Locked, NotFound, Unavailable
@@ -83,6 +82,6 @@ def _find(view: IndexView, caller: Caller) -> tuple[Path, Entry] | None:
     if entry is None or tree.content_version(view, entry) != entry.version or view.properties(entry.inode):
         return None
     try:
-        return path_of(view, entry.inode), entry
+        return tree.path_of(view, entry.inode), entry
     except NotFound:
         return None

@@ -22,10 +22,9 @@ from davfs.cluster.gates import Ticket
 from davfs.cluster.holder import Holder
 from davfs.core.chunking import Span, spans
 from davfs.core.effects import Protocol_
-from davfs.core.errors import InvalidInput, NotFound, Unavailable
-from davfs.core.model import MAX_PATH, ROOT, TRASH, ChunkRef, Path
+from davfs.core.errors import InvalidInput, Unavailable
+from davfs.core.model import ChunkRef, Path
 from davfs.core.namespace import Edits
-from davfs.core.ports import IndexView
 
 MOST_CHUNKS = 1 << 18
 """Chunks of a file; what would need more is a mistake. The chunks of a large hole are all named at once."""
@@ -49,18 +48,6 @@ class Changed:
     answer: int
     size: int
     chunks: Mapping[int, ChunkRef]
-
-
-def path_of(view: IndexView, inode: str) -> Path:
-    """Where an inode stands now; :class:`NotFound` once it is deleted."""
-    names: list[str] = []
-    while inode != ROOT:
-        entry = view.entry(inode)
-        if entry is None or inode == TRASH or len(names) > MAX_PATH:
-            raise NotFound("the file was deleted")
-        names.append(entry.name)
-        inode = entry.parent
-    return tuple(reversed(names))
 
 
 def write_at(holder: Holder, inode: str, position: int | None, data: memoryview, caller: Caller) -> Protocol_[int]:
@@ -136,11 +123,11 @@ def _enter(holder: Holder, inode: str) -> Protocol_[tuple[Path, Ticket]]:
     """The gate of the path where the file stands, which may change while one waits for it."""
     for _ in range(_RENAMES):
         with holder.replica.store.view() as view:
-            path = path_of(view, inode)
+            path = tree.path_of(view, inode)
         ticket = yield from holder.gates.enter([path], holder.site.timing.gate)
         try:
             with holder.replica.store.view() as view:
-                stays = path_of(view, inode) == path
+                stays = tree.path_of(view, inode) == path
         except BaseException:
             holder.gates.leave(ticket)
             raise

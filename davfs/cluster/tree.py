@@ -8,7 +8,7 @@ from davfs.cluster.api import Caller
 from davfs.core import locks
 from davfs.core.canonical import place
 from davfs.core.errors import Forbidden, NotACollection, NotFound, ParentMissing
-from davfs.core.model import HIDDEN, ROOT, UPLOADS, DavLock, Entry, Path
+from davfs.core.model import HIDDEN, MAX_PATH, ROOT, TRASH, UPLOADS, DavLock, Entry, Path
 from davfs.core.names import TRASH_NAME
 from davfs.core.ports import IndexView
 
@@ -23,6 +23,18 @@ def resolve(view: IndexView, path: Path) -> Entry | None:
             return None
         entry = view.child(entry.inode, name)
     return entry
+
+
+def path_of(view: IndexView, inode: str) -> Path:
+    """Where an inode stands now; :class:`NotFound` once it is deleted."""
+    names: list[str] = []
+    while inode != ROOT:
+        entry = view.entry(inode)
+        if entry is None or inode == TRASH or len(names) > MAX_PATH:
+            raise NotFound("the file was deleted")
+        names.append(entry.name)
+        inode = entry.parent
+    return tuple(reversed(names))
 
 
 def require(view: IndexView, path: Path) -> Entry:
