@@ -28,6 +28,9 @@ CUT_OFF = "Davfs-Cut-Off"
 _OWN_FIELDS = frozenset({"date", "server", "connection", "keep-alive", "transfer-encoding", NOT_HOLDER.lower()})
 WANTING = (OutcomeUnknown.status, NoSpace.status)
 """Refusals that may come before it is looked whether an earlier attempt at the same request has taken effect."""
+WRITING = frozenset({"PUT", "PATCH", "POST", "COPY", "MOVE"})
+"""Methods that may give a file its content (MOVE: an upload in parts). An attempt that did not take effect may yet become a
+conflict copy, so no refusal of a later one is the whole truth."""
 _PAUSE_S = 0.05  # between two looks for a holder that changes
 
 
@@ -96,7 +99,7 @@ class Forwarding:
                 with waiting():
                     where = self._drive.route(volume_name, forwarded=False, avoid=avoid)
             except DavfsError as error:
-                _keep_unknown(error, unsure)
+                _keep_unknown(request, error, unsure)
                 raise
             avoid = where if isinstance(where, Forward) else None
             try:
@@ -107,10 +110,10 @@ class Forwarding:
             except (NotHolder, StaleEpoch, Unreachable, OutcomeUnknown) as error:
                 unsure = unsure or isinstance(error, OutcomeUnknown)
                 if not _may_repeat(request, error, here=avoid is None) or self._clock() >= ends:
-                    _keep_unknown(error, unsure)
+                    _keep_unknown(request, error, unsure)
                     raise
             except DavfsError as error:
-                _keep_unknown(error, unsure)
+                _keep_unknown(request, error, unsure)
                 raise
             with waiting():
                 self._sleep(_PAUSE_S)
@@ -133,17 +136,22 @@ class Forwarding:
         if answer.status == 503 and any(name.lower() == NOT_HOLDER.lower() for name, _ in answer.headers):
             answer.close()
             raise NotHolder(f"{where.node} does not hold the volume any more", holder=None)
-        if answer.status in WANTING and unsure:
+        if unsure and _says_too_much(request, answer.status):
             answer.close()
-            raise Unavailable(f"{where.node} cannot serve the volume now")
+            raise Unavailable(f"{where.node} refused what an earlier attempt may have done")
         headers = [(name, value) for name, value in answer.headers if name.lower() not in _OWN_FIELDS]
         return Response(answer.status, headers, RelayedBody(answer))
 
 
-def _keep_unknown(error: DavfsError, unsure: bool) -> None:
-    """Once an attempt may have taken effect, no later refusal for want of nodes or space is the whole truth (design,
-    section 3: record sent, quorum unknown): :class:`OutcomeUnknown` then."""
-    if unsure and error.status in WANTING and not isinstance(error, OutcomeUnknown):
+def _says_too_much(request: Request, status: int) -> bool:
+    """Whether an answer to a later attempt would be taken for the outcome of all of them, and is not."""
+    return status in WANTING or (status >= 400 and request.method in WRITING)
+
+
+def _keep_unknown(request: Request, error: DavfsError, unsure: bool) -> None:
+    """Once an attempt may have taken effect, a later refusal may not be the whole truth (design, section 3: record sent,
+    quorum unknown): :class:`OutcomeUnknown` then."""
+    if unsure and _says_too_much(request, error.status) and not isinstance(error, OutcomeUnknown):
         raise OutcomeUnknown from error
 
 

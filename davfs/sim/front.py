@@ -32,6 +32,7 @@ from davfs.core.sessions import SessionKey
 
 FORWARD_S = 6.0
 WANTING = (OutcomeUnknown.status, NoSpace.status)  # as in ``dav/forwarding.py``
+WRITING = ("put", "write", "copy")
 
 
 class Front:
@@ -68,7 +69,7 @@ class Front:
                     raise
             except DavfsError as error:
                 # 503 is what a client that cannot know is told (design, section 3: record sent, quorum unknown).
-                if unsure and error.status in WANTING:
+                if unsure and (error.status in WANTING or request["op"][0] in WRITING):
                     raise OutcomeUnknown() from error
                 raise
             yield Sleep(0.05)

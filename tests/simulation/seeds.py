@@ -19,4 +19,6 @@ FAILED_ONCE: dict[int, str] = {
     5469: "the same",
     5825: "the simulator did not wait for a node that was still starting with its new disk",
     6202: "a holder that did not know yet that it is none sent a record of the next holder, out of its own node's log",
+    8436: "a later attempt at a PUT was refused for certain, and the first became a conflict copy",
+    9372: "the checker took a conflict copy of a COPY that nobody was answered for one of the PUT that wrote its source",
 }

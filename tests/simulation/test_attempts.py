@@ -8,7 +8,7 @@ import pytest
 from davfs.core.conflict_names import is_conflict_name
 from davfs.core.errors import DavfsError
 from davfs.core.model import ROOT
-from davfs.sim.checkers import check_replicas, outcomes_of
+from davfs.sim.checkers import check_copies, check_replicas, outcomes_of
 from davfs.sim.cluster import VOLUME_ID
 from tests.simulation.stage import Stage, call
 
@@ -58,6 +58,10 @@ def settled(op: tuple[Any, ...] = PUT, request_id: str = "once") -> Stage:
     return stage
 
 
+def _stores(stage: Stage) -> dict[str, Any]:
+    return {name: stage.cluster.nodes[name].stores[VOLUME_ID] for name in stage.cluster.names}
+
+
 def _store(stage: Stage) -> Any:
     return stage.cluster.nodes[LATER_HOLDER].stores[VOLUME_ID]
 
@@ -80,7 +84,7 @@ def _leave_late(stage: Stage, node: str, op: tuple[Any, ...], request_id: str, f
 def agree(stage: Stage) -> None:
     """The replicas are the same in the end."""
     stage.wait(3.0)
-    assert [*check_replicas({name: stage.cluster.nodes[name].stores[VOLUME_ID] for name in stage.cluster.names})] == []
+    assert [*check_replicas(_stores(stage))] == []
 
 
 @pytest.mark.parametrize(
@@ -165,3 +169,14 @@ def test_two_attempts_that_were_late_make_one_copy_and_the_third_takes_it_away()
     stage.wait(1.0)
     assert copies(stage) == []
     agree(stage)
+
+
+def test_the_checker_of_copies_excuses_a_copy_to_that_name_whose_outcome_nobody_knows_and_nothing_else() -> None:
+    op = ("copy", ("a",), ("new",), False)
+    stage = settled(op)
+    agree(stage)
+    stage.history.begin("d", ("copy", ("a",), ("other",), False))
+    (found,) = check_copies(stage.history, _stores(stage))
+    assert "new (conflict" in found
+    stage.history.begin("c", op)
+    assert [*check_copies(stage.history, _stores(stage))] == []

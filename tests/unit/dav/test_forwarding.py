@@ -398,6 +398,14 @@ def test_what_is_unknown_once_is_never_said_to_have_changed_nothing():
     assert put_through(ScriptedForwarder(ScriptedAnswer(507, [], b"full")), b"hello") == (507, b"full")
 
 
+def test_a_refusal_of_a_write_is_unknown_while_an_earlier_attempt_may_become_a_conflict_copy():
+    gone = ScriptedAnswer(409, [("Content-Length", "4")], b"gone")
+    status, text = put_through(ScriptedForwarder(OutcomeUnknown("lost"), gone), b"hello")
+    assert status == 503 and b"unknown" in text
+    assert gone.closed
+    assert put_through(ScriptedForwarder(Unreachable("down"), ScriptedAnswer(409, [], b"gone")), b"hello") == (409, b"gone")
+
+
 def test_a_large_body_is_sent_again_only_while_it_is_whole():
     body = bytes(200_000)
     first = ScriptedForwarder(Unreachable("down"), ScriptedAnswer(201, [("Content-Length", "0")]))
