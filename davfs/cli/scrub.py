@@ -84,17 +84,21 @@ def _show(passes: Sequence[Mapping[str, Any]], silent: Sequence[str], *, as_json
         print(json.dumps({"passes": passes, "silent": silent}, indent=2))
     else:
         print("\n".join(describe(passes, silent)))
-    return int(any(one["error"] or one["found"]["short"] or one["found"]["bad"] > one["found"]["repaired"] for one in passes))
+    return int(any(one["error"] or _is_bad(one["found"]) for one in passes))
+
+
+def _is_bad(found: Mapping[str, Any]) -> bool:
+    return bool(found["short"] or found.get("damage") or found["bad"] > found["repaired"])
 
 
 def describe(passes: Sequence[Mapping[str, Any]], silent: Sequence[str]) -> list[str]:
     """Passes for a person."""
-    rows = [["VOLUME", "NODE", "BEGAN", "COPIES", "BAD", "REPAIRED", "TOO FEW COPIES", "STATE"]]
+    rows = [["VOLUME", "NODE", "BEGAN", "COPIES", "BAD", "REPAIRED", "TOO FEW COPIES", "DAMAGE", "STATE"]]
     for one in sorted(passes, key=lambda one: (one["name"], one["node"])):
         found = one["found"]
         began = datetime.fromtimestamp(one["began_ns"] / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S")
         state = f"FAILED: {one['error']}" if one["error"] else "done" if one["done"] else "under way"
-        numbers = (str(found[key]) for key in ("copies", "bad", "repaired", "short"))
+        numbers = (str(found.get(key, 0)) for key in ("copies", "bad", "repaired", "short", "damage"))
         rows.append([one["name"], one["node"], began, *numbers, state if one["verify"] else f"{state}, quick"])
     lines = columns(rows) if len(rows) > 1 else ["No pass since the nodes were started."]
     lines += [f"{one['name']}: {example}" for one in passes for example in one["found"]["examples"]]

@@ -106,6 +106,15 @@ class Examination:
         self.digest = digest.hexdigest()
 
 
+def page(audit: Audit, documents: Documents, volume: str, after: str) -> tuple[str | None, list[Problem]]:
+    """Compare the next documents with what the index shows of them: where the next page begins (None: there is none), and
+    what is wrong. A flipped bit in a value is found so: documents carry checksums, rows of the index are in documents."""
+    stored = audit.documents(after, DOCUMENTS)
+    examination = Examination(audit, documents, volume)
+    problems = [problem for name, document in stored for problem in examination._document(name, document)]
+    return (stored[-1][0] if len(stored) == DOCUMENTS else None), problems
+
+
 def _newest(document: Document) -> Iterator[tuple[Key, str]]:
     """The entries of a document, of each its newest version: keys sort by entry, then by version."""
     before: Key | None = None

@@ -2,7 +2,8 @@
 
 Right after a start it looks only whether the copies are there, for what a restart forgot to fetch; later, once a day
 unless told otherwise, it verifies each against its digest, so that rot is found and repaired while other copies are good
-(invariants 4 and 7). Slow on purpose: ``rate`` bytes a second.
+(invariants 4 and 7). Slow on purpose: ``rate`` bytes a second. A verifying pass also compares the documents of this node's
+replica with its index, page by page: what it finds there is told, and repaired by nobody (docs/OPERATIONS.md).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from davfs.cluster.chunk_read import fetch_missing, read_chunk
+from davfs.cluster.fsck import page
 from davfs.cluster.manifests import chunk_page
 from davfs.cluster.replicas import Replicas
 from davfs.cluster.site import Site
@@ -24,6 +26,8 @@ from davfs.core.ports import ReplicaStore
 log = logging.getLogger(__name__)
 
 START_DELAY_S = 10.0
+PAGE_S = 0.2
+"""How long a pass rests after each page of documents, which takes some tens of milliseconds."""
 LOOK_S = 0.0005
 """What looking at one copy is reckoned to take, beside its bytes."""
 
@@ -37,13 +41,15 @@ class Findings:
     """What one pass over one volume found: copies looked at, missing or wrong ones, those that were repaired.
 
     By the first of the volume's replicas that is up and can be used, for all: ``short``, chunks that fewer than W of their
-    nodes say they have (those that do not answer do not count), with some ``examples``.
+    nodes say they have (those that do not answer do not count), with some ``examples``. ``damage``: of how many entries this
+    node's replica shows something else than its documents say; some examples are among the others.
     """
 
     copies: int = 0
     bad: int = 0
     repaired: int = 0
     short: int = 0
+    damage: int = 0
     examples: list[str] = field(default_factory=list)
 
 
@@ -106,12 +112,14 @@ class Scrub:
         except DavfsError as error:
             made.error = error.message
             log.warning("volume %s: the scrub ended early: %s", made.volume, error)
-        if made.found.bad or made.found.short or made.verify:
+        if made.found.bad or made.found.short or made.found.damage or made.verify:
             log.warning("volume %s: scrub: %s", made.volume, made.found)
 
     def volume(self, volume: str, store: ReplicaStore, verify: bool, found: Findings | None = None) -> Protocol_[Findings]:
         """One pass over one volume."""
         found = Findings() if found is None else found
+        if verify:
+            yield from self._documents(volume, store, found)
         after: str | None = ""
         while after is not None and not self._stopped:
             with store.view() as view:
@@ -130,6 +138,19 @@ class Scrub:
                 for start in range(0, len(wanted), COUNTED_AT_ONCE):
                     yield from self._count(volume, wanted[start : start + COUNTED_AT_ONCE], found)
         return found
+
+    def _documents(self, volume: str, store: ReplicaStore, found: Findings) -> Protocol_[None]:
+        """Compare documents and index. No state is held from one page to the next: what is written meanwhile needs none."""
+        after: str | None = ""
+        while after is not None and not self._stopped:
+            with store.audit() as audit, audit.translated():
+                after, problems = page(audit, self._site.documents, volume, after)
+            found.damage += len(problems)
+            for problem in problems:
+                log.error("volume %s: the replica of this node is damaged: %s: %s", volume, problem.kind, problem.text)
+                if len(found.examples) < EXAMPLES:
+                    found.examples.append(f"the replica on {self._site.node}: {problem.kind}: {problem.text}")
+            yield Sleep(PAGE_S)
 
     def _nodes_of(self, volume: str, chunk: ChunkRef) -> list[str]:
         """The nodes whose copy this node looks at: itself, and, if it leads, those that keep no replica."""

@@ -100,3 +100,17 @@ def test_a_pass_that_was_asked_for_stays_to_be_seen_when_a_node_looks_by_itself(
     assert stage.loop.run_until(lambda: asked.done, 600)
     assert stage.loop.now > START_DELAY_S
     assert scrub.passes[VOLUME_ID] is asked
+
+
+@pytest.mark.parametrize(("table", "column"), [("entry", "name"), ("manifest", "json"), ("manifest", "version")])
+def test_a_flip_inside_a_value_of_the_replica_is_told(table: str, column: str) -> None:
+    stage = Scrubbed()
+    db = stage.cluster.nodes["node-2"].stores[VOLUME_ID]._db
+    before = db.execute(f"SELECT {column} FROM {table} ORDER BY inode LIMIT 1").fetchone()[0]
+    flipped = before[:-2] + chr(ord(before[-2]) ^ 1) + before[-1]
+    db.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (flipped, before))
+    db.commit()
+    found = stage.scrub(verify=True)
+    assert found.damage == 1
+    assert any("the replica on node-2: index" in example for example in found.examples)
+    assert stage.scrub(verify=False).damage == 0  # a quick pass looks at copies alone
