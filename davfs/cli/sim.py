@@ -32,6 +32,7 @@ def register(commands: Any) -> None:
     command.add_argument("--seeds", type=int, default=1, metavar="COUNT", help="how many seeds from there on")
     command.add_argument("--steps", type=int, default=60, metavar="M", help="operations of clients (default: 60)")
     command.add_argument("--nodes", type=int, default=0, choices=(0, 3, 5, 7), help="nodes (default: what the seed says)")
+    command.add_argument("--members", action="store_true", help="nodes join, are drained and removed all the while")
     command.add_argument("--jobs", type=int, default=1, metavar="J", help="processes at work (default: 1)")
     command.add_argument(
         "--without", default="", metavar="LIST", help="leave out faults by their numbers, or strikes: strikes,3,17"
@@ -68,12 +69,12 @@ def run(arguments: argparse.Namespace) -> int:
 def _plan(arguments: argparse.Namespace, seed: int) -> Schedule:
     from davfs.sim.schedule import general, without
 
-    plan = general(seed, arguments.steps, arguments.nodes)
+    plan = general(seed, arguments.steps, arguments.nodes, arguments.members)
     left_out = [part.strip() for part in arguments.without.split(",") if part.strip()]
     if "strikes" in left_out:
         plan = replace(plan, troubles=replace(plan.troubles, strike=0.0))
     numbers = [part for part in left_out if part != "strikes"]
-    if not all(number.isdecimal() for number in numbers):
+    if not all(number.removeprefix("-").isdecimal() for number in numbers):
         raise InvalidInput(f"--without takes numbers of faults, or strikes: {arguments.without}")
     return without(plan, frozenset(map(int, numbers)))
 

@@ -14,7 +14,20 @@ from typing import Any, Protocol, TypeVar
 
 from davfs.cluster.reading import ReadMemory
 from davfs.cluster.service import Handler
-from davfs.core.effects import Call, Effect, Gather, Outcome, Outcomes, Protocol_, Reply, Sleep, Spawn, Submit, Wait
+from davfs.core.effects import (
+    Call,
+    Effect,
+    Gather,
+    Outcome,
+    Outcomes,
+    Protocol_,
+    Reconfigure,
+    Reply,
+    Sleep,
+    Spawn,
+    Submit,
+    Wait,
+)
 from davfs.core.errors import DavfsError, Unavailable
 
 log = logging.getLogger(__name__)
@@ -75,6 +88,10 @@ class ThreadSignal:
         return True
 
 
+def _cannot_reconfigure(before: Any, after: Any, timeout: float) -> bool:
+    raise TypeError("only a member of Raft can change its membership")
+
+
 def _may_be(ready: Callable[[], bool]) -> bool:
     try:
         return ready()
@@ -89,6 +106,7 @@ class ThreadRuntime:
         self, node: str, remote: Remote, submit: Callable[[tuple[Any, ...], float], Any], workers: int = 64
     ) -> None:
         self.handlers: Mapping[str, Handler] = {}
+        self.reconfigure: Callable[[Any, Any, float], bool] = _cannot_reconfigure
         self._node = node
         self._remote = remote
         self._submit = submit
@@ -148,6 +166,8 @@ class ThreadRuntime:
                 return self._gather(effect)
             case Submit(command=command, timeout=timeout):
                 return self._submit(command, timeout)
+            case Reconfigure(before=before, after=after, timeout=timeout):
+                return self.reconfigure(before, after, timeout)
             case Sleep(seconds=seconds):
                 if self._closing.wait(seconds):
                     raise Unavailable("this node is stopping")

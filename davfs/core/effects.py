@@ -62,6 +62,18 @@ class Submit:
 
 
 @dataclass(frozen=True, slots=True)
+class Reconfigure:
+    """Put Raft's membership ``after`` in the place of ``before``, as its leader (``consensus/membership.py``).
+
+    Result: whether it is committed; False: it was refused, look again later. Error: unknown.
+    """
+
+    before: Any
+    after: Any
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
 class Sleep:
     """Let time pass. Result: None."""
 
@@ -92,5 +104,5 @@ class Spawn:
     name: str = field(default="task")
 
 
-Effect: TypeAlias = Call | Gather | Submit | Sleep | Wait | Spawn
+Effect: TypeAlias = Call | Gather | Submit | Reconfigure | Sleep | Wait | Spawn
 Protocol_: TypeAlias = Generator[Effect, Any, Result]

@@ -28,6 +28,7 @@ from davfs.cluster.site import Bounds, Site, Timing
 from davfs.cluster.standing import Standing
 from davfs.cluster.threads import ThreadRuntime, ThreadSignal
 from davfs.cluster.unheld import UnheldLate
+from davfs.cluster.voters import Voters
 from davfs.consensus.raft import RaftNode
 from davfs.core.accounts import Accounts
 from davfs.core.cluster_state import ClusterState
@@ -59,7 +60,6 @@ from davfs.node.replica_admin import ReplicaAdmin
 from davfs.node.scrub_admin import ScrubAdmin
 from davfs.node.trash_admin import TrashAdmin
 from davfs.node.usage_admin import UsageAdmin
-from davfs.node.voters import Voters
 from davfs.rpc.admission import has_authority
 from davfs.rpc.client import RpcClient
 from davfs.rpc.forward import Forwarder
@@ -123,6 +123,7 @@ class Node:
         self.raft = RaftNode(config.name, founders, journal, self.state, network, cautious=True)
         stack.callback(self.raft.close)
         self.runtime = ThreadRuntime(config.name, self.client, self.raft.submit)
+        self.runtime.reconfigure = self.raft.reconfigure
         stack.callback(self.runtime.close)
 
         self.site = self._make_site(directory)

@@ -24,12 +24,15 @@ from davfs.cluster.scrub import Scrub
 from davfs.cluster.service import Service
 from davfs.cluster.site import Bounds, Site, Timing
 from davfs.cluster.unheld import UnheldLate
-from davfs.core.cluster_state import VolumeState
-from davfs.core.effects import Reply
+from davfs.cluster.voters import Voters
+from davfs.core.cluster_state import ClusterState, VolumeState, value_of
+from davfs.core.effects import Protocol_, Reply, Sleep, Submit
+from davfs.core.errors import DavfsError, Unreachable
 from davfs.core.model import STRICT, VolumePolicy
 from davfs.crdt.documents import AutomergeDocuments
 from davfs.sim.collected import CollectedWatch
 from davfs.sim.disk import SimDisk
+from davfs.sim.enough import EnoughCopies
 from davfs.sim.front import Front
 from davfs.sim.loop import Done, Loop, Process, SimSignal, reply_of
 from davfs.sim.memory_chunks import MemoryChunkStore
@@ -55,6 +58,10 @@ TRASH_DAYS = 0
 
 LOOK_ALL_S = 5.0
 SCRUB_EVERY_S = 15.0
+RETRY_S = 0.25
+SNAPSHOTS = 40
+"""Commands of Raft after which it makes a snapshot, where nodes join: so few that newcomers begin with one."""
+
 RATES = (0.95, 1.045)
 """How fast clocks run: at most 10 % faster than one another (design, section 3)."""
 
@@ -93,6 +100,7 @@ class SimNode:
         self.rate = cluster.loop.random.uniform(*RATES)
         self.wall_off = 0.0  # seconds by which the time of day is wrong
         self.process: Process | None = None
+        self.state = ClusterState()  # of its last life
         self._cluster = cluster
 
     @property
@@ -125,6 +133,7 @@ class SimNode:
         member = cluster.raft.join(process)
         applied = SimSignal(process)
         member.on_applied = applied.notify
+        process.reconfigure = member.reconfigure
         self.state = member.state
         site = Site(
             node=self.name,
@@ -147,12 +156,12 @@ class SimNode:
         self.site, self.replicas = site, replicas
         self.holdings = Holdings(site, replicas)
         self.maintenance = Maintenance(site, replicas, self.holdings)
-        service = Service(site, replicas)
+        service = self.service = Service(site, replicas)
         self.handlers = service.handlers
         self.collector = CollectorRuns(
             site, replicas, self.maintenance, lambda: ReferenceSet(":memory:"), COLLECT_EVERY_S
         )
-        self.front = Front(site, self.holdings, VOLUME)
+        self.front = Front(site, self.holdings, VOLUME, cluster.enough.answered)
         expiry = Expiry(site, lambda: member.is_leader, lambda: member.term)
         self.scrub = Scrub(site, replicas, SCRUB_EVERY_S)
         self.compaction = Compaction(site, replicas, self.maintenance, LOOK_ALL_S)
@@ -164,6 +173,22 @@ class SimNode:
             (self.collector.run(), "collect"),
         ):  # fmt: skip
             process.start(task, name)
+        if cluster.admits:
+            process.start(Voters(self.name, member, member.state, site.request_id).run(lambda reason: self.crash()), "voters")
+            process.start(self._announce(site), "join")
+
+    def _announce(self, site: Site) -> Protocol_[None]:
+        """What ``node/join.py`` does at each start: the node says that it runs, and with which disk."""
+        while True:
+            known = site.state.nodes.get(self.name)
+            if known is not None and known.incarnation == self.disk.id:
+                return
+            try:
+                command = (site.request_id(), "node_set", self.name, f"http://{self.name}", "", 1.0, self.disk.id)
+                value_of((yield Submit(command, site.timing.call)))
+            except DavfsError as error:
+                self._cluster.loop.note(f"{self.name} is not registered yet: {error.message}")
+            yield Sleep(RETRY_S)
 
     def crash(self) -> None:
         """kill -9: the disk stays."""
@@ -189,20 +214,23 @@ class SimNode:
 
 class SimCluster:
     """Nodes that serve one small volume. ``mode``: of its policy, shared or exclusive; ``replicas``: how many of the nodes
-    keep its records (all)."""
+    keep its records (all). ``admits``: nodes may join and leave, and Raft's leader sees to who votes; else nobody does."""
 
     def __init__(
         self, loop: Loop, count: int = 3, mode: str = "shared", replicas: int = 0, consistency: str = STRICT,
-        trash_days: int | None = None,
+        trash_days: int | None = None, admits: bool = False,
     ) -> None:
         self.loop = loop
+        self.admits = admits
         self.names = [f"node-{number + 1}" for number in range(count)]
         self.network = Network(loop, Weather())
         self.network.serve = self._serve
-        self.raft = SimRaft(loop, self.network, self.names)
+        self.raft = SimRaft(loop, self.network, self.names, snapshots=SNAPSHOTS if admits else 0)
         self.watch = Watch(loop, self.names)
         self.god = Process(loop, "world", self.network.call, _no_raft)  # does what nobody in it does, and never fails
         self.nodes = {name: SimNode(self, name) for name in self.names}
+        self.removed: dict[str, SimNode] = {}  # and what is left of them
+        self.enough = EnoughCopies(self)
         self.collected = CollectedWatch(self, VOLUME_ID, VolumePolicy().write_quorum)
         for name in self.names:
             self.register(self.nodes[name])
@@ -220,7 +248,8 @@ class SimCluster:
     @property
     def volume(self) -> VolumeState:
         """The volume as the newest command left it."""
-        return self.raft.state.volumes[VOLUME_ID]
+        state: ClusterState = self.raft.state
+        return state.volumes[VOLUME_ID]
 
     def _views(self) -> Iterator[Sequence[Sequence[str]]]:
         """The sets of replicas that decide as each node knows them: which may be behind, and safely so."""
@@ -236,6 +265,20 @@ class SimCluster:
         """A node says that it runs, and with which disk."""
         self.command("node_set", node.name, f"http://{node.name}", "", 1.0, node.disk.id)
 
+    def admit(self, name: str) -> SimNode:
+        """The machine of a node that may join; it is not started yet."""
+        self.watch.add(name)
+        self.raft.shut_out(name)
+        self.names.append(name)
+        self.nodes[name] = SimNode(self, name)
+        return self.nodes[name]
+
+    def take_away(self, name: str) -> SimNode:
+        """A node is removed: nothing on it counts any more, whatever it still does."""
+        self.names.remove(name)
+        self.removed[name] = self.nodes.pop(name)
+        return self.removed[name]
+
     def registered(self, name: str) -> bool:
         """Whether a node knows that all replicas may vote."""
         volume = self.nodes[name].state.volumes.get(VOLUME_ID)
@@ -248,7 +291,10 @@ class SimCluster:
     def _serve(
         self, process: Process, peer: str, method: str, args: Mapping[str, Any], blob: bytes, done: Done
     ) -> None:
-        node = self.nodes[process.node]
+        node = self.nodes.get(process.node) or self.removed[process.node]
+        if peer in node.state.membership.removed:
+            done(None, Unreachable(f"{process.node} refused the certificate of {peer}"))
+            return
         if method == "dav":
             process.run(node.front.serve(args), lambda value, error: done(_wrapped(value, error), error), ("dav", args))
             return

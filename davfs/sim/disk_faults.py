@@ -103,7 +103,7 @@ class DiskFaults:
         """A node loses its disk, or all chunks that are files, or the volume's database."""
         how = random.choice(("disk", "disk", "chunks", "replica"))
         chunks, replica = how != "replica", how != "chunks"
-        if self._away or not self._losses.may_empty(node, chunks, replica):
+        if self._away or node.name not in self._cluster.raft.state.nodes or not self._losses.may_empty(node, chunks, replica):
             return
         self._rotten = True
         self.wiped += 1
@@ -127,6 +127,9 @@ class DiskFaults:
         """`davfs node readmit`: Raft does without the node first, then takes it in as one that never voted (decision 0011)."""
         cluster, raft, name = self._cluster, self._cluster.raft, node.name
         yield Sleep(after_s)
+        if cluster.admits:
+            yield from self._renew(node)
+            return
         while not raft.leads_without(name):
             yield Sleep(LOOK_S)
         cluster.loop.note(f"an administrator readmits {name}")
@@ -140,3 +143,16 @@ class DiskFaults:
             yield Sleep(LOOK_S)
         raft.enlist(name)
         cluster.loop.note(f"raft: {name} votes again")
+
+    def _renew(self, node: SimNode) -> Protocol_[None]:
+        """The same where Raft's leader sees to who votes (``cluster/voters.py``); the node may be removed meanwhile."""
+        cluster, name = self._cluster, node.name
+        while not cluster.raft.reaches_majority(cluster.raft.leader):
+            yield Sleep(LOOK_S)
+        cluster.loop.note(f"an administrator readmits {name}")
+        cluster.command("node_renew", name)
+        while name in cluster.raft.state.membership.renewing:
+            yield Sleep(LOOK_S)
+        self._away.discard(name)
+        if cluster.nodes.get(name) is node and name in cluster.raft.state.nodes:
+            node.start()

@@ -110,6 +110,8 @@ class Faults:
         return self.losses.open()
 
     def _revive(self, node: SimNode) -> None:
+        if self._cluster.nodes.get(node.name) is not node:
+            return  # it was removed from the cluster
         if not node.alive:
             if not self.disks.is_away(node.name):  # it comes back when it is let in again
                 node.start()
@@ -128,7 +130,8 @@ class Faults:
         self._made("strike")
         hits: list[Callable[[SimNode], None]] = [self._crash, self._pause, self._isolate]
         hit = random.choice([*hits, self._power] if self._troubles.power else hits)
-        self._cluster.loop.at(random.uniform(0.0, 0.004), lambda: hit(self._cluster.nodes[node]))
+        if node in self._cluster.nodes:
+            self._cluster.loop.at(random.uniform(0.0, 0.004), lambda: hit(self._cluster.nodes[node]))
 
     def _strike_step(self, verb: str) -> None:
         """The same for the steps of a change of replicas, which only the holder takes."""
@@ -140,7 +143,8 @@ class Faults:
             return
         self._made("strike")
         hit = random.choice((self._crash, self._pause, self._isolate))
-        self._cluster.loop.at(random.uniform(0.0, 0.1), lambda: hit(self._cluster.nodes[grant.address]))
+        if (holder := self._cluster.nodes.get(grant.address)) is not None:
+            self._cluster.loop.at(random.uniform(0.0, 0.1), lambda: hit(holder))
 
     def _replace(self) -> None:
         """An administrator wants another set of replicas, or thinks better of it."""

@@ -6,7 +6,7 @@ bound to threads. Operations and their results are plain values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from davfs.cluster import changes, copying, dav_locks, entering, files, partial, tree
@@ -37,9 +37,13 @@ WRITING = ("put", "write", "copy")
 
 class Front:
     """Serves simulated requests: ``{"op": [kind, path, ...], "id": request id, "forwarded": bool}``, which may submit
-    lock ``tokens`` and belong to a ``session`` (account, address, User-Agent)."""
+    lock ``tokens`` and belong to a ``session`` (account, address, User-Agent). ``answered`` is told of each that was carried
+    out here, before anything else happens."""
 
-    def __init__(self, site: Site, holdings: Holdings, volume: str) -> None:
+    def __init__(
+        self, site: Site, holdings: Holdings, volume: str, answered: Callable[[Holder, Mapping[str, Any]], None]
+    ) -> None:
+        self._answered = answered
         self._site = site
         self._holdings = holdings
         self._volume = volume
@@ -50,7 +54,7 @@ class Front:
             where = yield from self._holdings.find(self._volume, True)
             if isinstance(where, Forward):
                 raise NotHolder(f"{self._site.node} does not hold the volume", holder=where.node)
-            return (yield from perform(where, request))
+            return (yield from self._perform(where, request))
         ends = self._site.clock.now() + 2 * self._site.timing.ttl + 4
         unsure = False
         avoid: Forward | None = None
@@ -60,7 +64,7 @@ class Front:
                 avoid = where if isinstance(where, Forward) else None
                 if isinstance(where, Forward):
                     return (yield from self._forward(where, request))
-                return (yield from perform(where, request))
+                return (yield from self._perform(where, request))
             except (NotHolder, StaleEpoch, Unreachable, OutcomeUnknown) as error:
                 unsure = unsure or isinstance(error, OutcomeUnknown)
                 if (isinstance(error, OutcomeUnknown) and avoid is None) or self._site.clock.now() >= ends:
@@ -73,6 +77,11 @@ class Front:
                     raise OutcomeUnknown() from error
                 raise
             yield Sleep(0.05)
+
+    def _perform(self, holder: Holder, request: Mapping[str, Any]) -> Protocol_[Any]:
+        result = yield from perform(holder, request)
+        self._answered(holder, request)
+        return result
 
     def _forward(self, where: Forward, request: Mapping[str, Any]) -> Protocol_[Any]:
         try:

@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Generator
 from typing import Any, TypeAlias
 
-from davfs.core.effects import Call, Effect, Gather, Outcome, Outcomes, Reply, Sleep, Spawn, Submit, Wait
+from davfs.core.effects import Call, Effect, Gather, Outcome, Outcomes, Reconfigure, Reply, Sleep, Spawn, Submit, Wait
 from davfs.core.errors import CorruptData, DavfsError, InvalidInput, Unavailable
 
 Done: TypeAlias = Callable[[Any, BaseException | None], None]
@@ -133,6 +133,7 @@ class Process:
         self._paused_events: list[Callable[[], None]] | None = None
         self._call = call
         self._submit = submit
+        self.reconfigure: Callable[[Any, Any, Done], None] = _no_member
 
     @property
     def paused(self) -> bool:
@@ -201,6 +202,8 @@ class Process:
                 self._gather(effect, done)
             case Submit(command=command, timeout=timeout):
                 self._submit(self, command, timeout, done)
+            case Reconfigure(before=before, after=after):
+                self.reconfigure(before, after, done)
             case Wait(signal=SimSignal() as signal, ready=ready, timeout=timeout):
                 signal.wait(ready, timeout, done)
             case Sleep(seconds=seconds):
@@ -244,6 +247,10 @@ class Process:
             done({}, None)
         else:
             self.at(max((call.timeout for call in gather.calls), default=0.0) + 1, lambda: finish(True))
+
+
+def _no_member(before: Any, after: Any, done: Done) -> None:
+    raise TypeError("only a member of Raft can change its membership")
 
 
 class Task:

@@ -27,8 +27,10 @@ def kind_of(failure: str) -> str:
 def command_of(plan: Schedule) -> str:
     """How to play a schedule again."""
     left_out = [*(["strikes"] if not plan.troubles.strike else []), *map(str, sorted(plan.skip))]
-    skipped = f" --without {','.join(left_out)}" if plan.skip or not plan.troubles.strike else ""
-    return f"davfs sim --seed {plan.seed} --steps {plan.steps}{skipped}"
+    joint = "=" if left_out and left_out[0].startswith("-") else " "  # a number below 0 would be taken for an option
+    skipped = f" --without{joint}{','.join(left_out)}" if plan.skip or not plan.troubles.strike else ""
+    members = " --members" if plan.members else ""
+    return f"davfs sim --seed {plan.seed}{members} --steps {plan.steps}{skipped}"
 
 
 class Minimiser:

@@ -2,7 +2,8 @@
 
 One linearizable log of commands. Each node applies it with a lag of its own into a state machine of its own; a command
 gets in only through a leader that reaches a majority; its answer may be lost, it may get in long after its sender gave
-up, and it may get in twice. May import only core and the simulator's own parts.
+up, and it may get in twice. Members come and go one at a time, by the rules of ``consensus/membership.py``; a member that
+is far behind gets a snapshot. ``tests/conformance/test_raft.py`` runs one suite over this and the real one.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 import msgpack
 
+from davfs.consensus.membership import Change, Members, objection
 from davfs.core.cluster_state import ClusterState
 from davfs.core.errors import ConsensusUnavailable
 from davfs.core.quorum import is_majority
@@ -24,21 +26,28 @@ RETRY_S = 0.05
 
 class SimRaft:
     """The log, the leader, and each node's member. ``late`` and ``twice`` are probabilities for each command; ``state`` is
-    what all members will come to, ``on_append(verb)`` is told of each command that got in."""
+    what all members will come to, ``on_append(verb)`` is told of each command that got in. ``snapshots``: one is made after
+    so many commands (0: never), and loaded by whoever lacks more than that."""
 
-    def __init__(self, loop: Loop, network: Network, voters: Sequence[str]) -> None:
+    def __init__(
+        self, loop: Loop, network: Network, voters: Sequence[str], machine: Callable[[], Any] = ClusterState, snapshots: int = 0
+    ) -> None:
         self.log: list[bytes] = []
         self.leader = voters[0]
         self.term = 1
         self.late = 0.0
         self.twice = 0.0
         self.lag = 0.005
-        self.state = ClusterState()
+        self.machine = machine
+        self.state: Any = machine()
+        self.snapshots = snapshots
+        self.snapshot: tuple[int, bytes] = (0, b"")  # up to which command, and the machine's dump
+        self.members = Members(tuple(voters))
         self.on_append: Callable[[str], None] = lambda verb: None
         self._loop = loop
         self._network = network
-        self._voters = tuple(voters)
         self._members: dict[str, Member] = {}
+        self._shut_out: set[str] = set()  # nodes that the membership does not name (any more)
         loop.at(ELECTION_S, self._watch)
 
     def join(self, process: Process) -> Member:
@@ -50,23 +59,26 @@ class SimRaft:
 
     def reaches_majority(self, node: str) -> bool:
         """Whether a node and those it reaches are a majority."""
+        return node in self.voters and self._reaches(node, self.voters)
+
+    def _reaches(self, node: str, voters: Sequence[str]) -> bool:
         network = self._network
-        reached = [n for n in self._voters if network.up(n) and (n == node or network.reaches(node, n))]
-        return node in self._voters and network.up(node) and is_majority(reached, self._voters)
+        reached = [n for n in voters if network.up(n) and (n == node or network.reaches(node, n))]
+        return network.up(node) and is_majority(reached, voters)
 
     @property
     def voters(self) -> tuple[str, ...]:
-        return self._voters
+        return self.members.voters
 
     def expel(self, node: str) -> None:
         """A node votes no longer; the others are asked before (``leads_without``)."""
-        self._voters = tuple(name for name in self._voters if name != node)
+        self.members = Members(tuple(name for name in self.voters if name != node))
         self._members.pop(node, None)
 
     def enlist(self, node: str) -> None:
         """A node that has the whole log votes from now on."""
-        if node not in self._voters:
-            self._voters += (node,)
+        if node not in self.voters:
+            self.members = Members((*self.voters, node))
 
     def has_all(self, node: str) -> bool:
         """Whether a node is up and has applied the whole log."""
@@ -75,31 +87,58 @@ class SimRaft:
 
     def leads_without(self, node: str) -> bool:
         """Whether a change that expels a node can be committed now, by both the old voters and the new."""
-        rest = [name for name in self._voters if name != node]
+        rest = [name for name in self.voters if name != node]
         reached = [n for n in rest if self._network.up(n) and self._network.reaches(self.leader, n)]
         return self.leader != node and self.reaches_majority(self.leader) and is_majority(reached, rest)
+
+    def shut_out(self, node: str) -> None:
+        """A node gets nothing until the membership names it."""
+        self._shut_out.add(node)
+
+    def reconfigure(self, node: str, before: Members, after: Members) -> bool:
+        """What ``consensus.raft.RaftNode.reconfigure`` does when ``node`` asks: whether the change is committed."""
+        behind = {name: len(self.log) - member.applied for name, member in self._members.items()}
+        if node != self.leader or objection(Change(before, after), self.members, node, behind):
+            return False
+        if not self.reaches_majority(node) or not self._reaches(node, after.voters):
+            return False
+        self.members = after
+        self._shut_out = (self._shut_out | set(before.everyone)) - set(after.everyone)
+        self._loop.note(f"raft: {', '.join(after.voters)} vote; {', '.join(after.learners) or 'nobody'} learns")
+        return True
+
+    def hand_over(self, node: str) -> None:
+        """Another member leads instead of ``node``, if there is one that can."""
+        able = [name for name in self.voters if name != node and self.reaches_majority(name)]
+        if node == self.leader and able:
+            self._lead(self._loop.random.choice(able))
+
+    def _lead(self, node: str) -> None:
+        self.leader = node
+        self.term += 1
+        self._loop.note(f"raft: {node} leads term {self.term}")
 
     def _watch(self) -> None:
         """Elect another leader when this one cannot lead; now and then for no reason at all."""
         random = self._loop.random
         if not self.reaches_majority(self.leader) or random.random() < 0.01:
-            able = [node for node in self._voters if self.reaches_majority(node)]
+            able = [node for node in self.voters if self.reaches_majority(node)]
             if able:
-                self.leader = random.choice(able)
-                self.term += 1
-                self._loop.note(f"raft: {self.leader} leads term {self.term}")
+                self._lead(random.choice(able))
         self._loop.at(random.uniform(0.5, 1.5) * ELECTION_S, self._watch)
 
     def can_append(self, node: str) -> bool:
         """Whether a command that comes in at ``node`` gets into the log now."""
         direct = node == self.leader or (self._network.up(node) and self._network.reaches(node, self.leader))
-        return direct and self.reaches_majority(self.leader)
+        return direct and node not in self._shut_out and self.reaches_majority(self.leader)
 
     def append(self, command: bytes) -> int:
         """Put a command in the log; its index, from 1."""
         self.log.append(command)
         decoded = tuple(msgpack.unpackb(command, raw=False, strict_map_key=False))
         self.state.apply(decoded)
+        if self.snapshots and len(self.log) % self.snapshots == 0:
+            self.snapshot = len(self.log), self.state.dump()
         self.on_append(decoded[1])
         for member in list(self._members.values()):
             member.catch_up()
@@ -110,7 +149,7 @@ class Member:
     """One node's part, in one of its lives."""
 
     def __init__(self, raft: SimRaft, loop: Loop, process: Process) -> None:
-        self.state = ClusterState()
+        self.state = raft.machine()
         self.applied = 0
         self.on_applied: Callable[[], None] = lambda: None
         self._raft = raft
@@ -130,6 +169,27 @@ class Member:
         return self._believed[1]
 
     @property
+    def members(self) -> Members:
+        return self._raft.members
+
+    def hand_over(self) -> None:
+        """Ask another member to lead."""
+        self._raft.hand_over(self._process.node)
+
+    def reconfigure(self, before: Members, after: Members, done: Done) -> None:
+        """Change the membership; the answer may be lost."""
+        random, name = self._loop.random, self._process.node
+
+        def change() -> None:
+            changed = self._raft.reconfigure(name, before, after)
+            if changed and random.random() < self._raft.late:
+                done(None, ConsensusUnavailable("Raft did not confirm a change of its members"))
+            else:
+                done(changed, None)
+
+        self._process.at(random.uniform(0.0, 0.003), change)
+
+    @property
     def term(self) -> int:
         return self._raft.term if self._raft.leader == self._process.node else self._believed[0]
 
@@ -147,8 +207,13 @@ class Member:
         if node != raft.leader and not raft.can_append(node):  # nothing comes from the leader right now
             self._process.at(RETRY_S, self.catch_up)
             return
+        if raft.snapshots and self.applied + raft.snapshots < raft.snapshot[0]:
+            self.applied = raft.snapshot[0]
+            self.state.load(raft.snapshot[1])
+            for index in [index for index in self._waiting if index <= self.applied]:
+                del self._waiting[index]  # who waits is told nothing
         behind = len(raft.log) - self.applied
-        for _ in range(self._loop.random.randint(1, behind)):
+        for _ in range(self._loop.random.randint(1, behind) if behind else 0):
             command = msgpack.unpackb(raft.log[self.applied], raw=False, strict_map_key=False)
             self.applied += 1
             result = self.state.apply(tuple(command))

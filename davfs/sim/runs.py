@@ -13,7 +13,7 @@ from davfs.sim.schedule import Schedule
 from davfs.sim.simulation import Simulation, Verdict
 
 PROGRESS_S = 10.0
-_SUMMED = ("done", "unknown", "refused", "records", "epochs", "wiped", "snapshots", "changes", "collected")
+_SUMMED = ("done", "unknown", "refused", "records", "epochs", "wiped", "snapshots", "changes", "collected", "joined", "removed")
 
 
 @dataclass(slots=True)

@@ -18,7 +18,8 @@ CLIENTS = 4
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """One history before it happens. ``skip``: the numbers of faults that are left out of it."""
+    """One history before it happens. ``skip``: the numbers of faults that are left out of it; ``members``: nodes join and are
+    removed (``administrators.py``, whose doings have numbers below 0)."""
 
     seed: int
     steps: int = STEPS
@@ -29,18 +30,19 @@ class Schedule:
     trash_days: int = 0
     troubles: Troubles = field(default_factory=Troubles)
     skip: frozenset[int] = frozenset()
+    members: bool = False
 
     def __str__(self) -> str:
         kinds = " ".join(f"{kind}={getattr(self.troubles, kind)}" for kind in KINDS if getattr(self.troubles, kind))
         return (
             f"seed {self.seed}: {self.nodes} nodes, {self.replicas} replicas, {self.consistency}, trash {self.trash_days} days,"
             f" {self.clients} clients, {self.steps} steps, a fault every {self.troubles.every_s} s ({kinds or 'none'}),"
-            f" strikes {self.troubles.strike}"
+            f" strikes {self.troubles.strike}{', nodes come and go' if self.members else ''}"
         )
 
 
-def general(seed: int, steps: int = STEPS, nodes: int = 0) -> Schedule:
-    """The schedule of a seed. ``nodes``: so many instead of three or five."""
+def general(seed: int, steps: int = STEPS, nodes: int = 0, members: bool = False) -> Schedule:
+    """The schedule of a seed. ``nodes``: so many instead of three or five; ``members``: the same, and nodes come and go."""
     random = Random(f"{seed} schedule")  # noqa: S311  reproducible on purpose
     count = random.choice((3, 3, 3, 5))
     consistency = AVAILABLE if random.random() < 0.12 else STRICT
@@ -57,7 +59,7 @@ def general(seed: int, steps: int = STEPS, nodes: int = 0) -> Schedule:
     count = nodes or count
     return Schedule(
         seed, steps, count, CLIENTS, min(3, count), consistency, trash_days,
-        Troubles(every_s=every_s, strike=strike, **weights),
+        Troubles(every_s=every_s, strike=strike, **weights), members=members,
     )  # fmt: skip
 
 

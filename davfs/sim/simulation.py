@@ -10,6 +10,7 @@ from davfs.core.effects import Protocol_, Sleep
 from davfs.core.model import STRICT
 from davfs.core.ports import ReplicaStore
 from davfs.sim import garbage
+from davfs.sim.administrators import Administrators
 from davfs.sim.aftermath import LastScrub, check_copies_on_disk
 from davfs.sim.checkers import caught_up, check_copies, check_history, check_kept, check_replicas, outcomes_of
 from davfs.sim.clients import TOPS, Client, History
@@ -47,14 +48,18 @@ class Simulation:
         self, seed: int, steps: int = 80, nodes: int = 3, clients: int = 4, tracing: bool = False,
         troubles: Troubles | None = None, weather: Weather | None = None, replicas: int = 0,
         consistency: str = STRICT, trash_days: int | None = None, skip: Container[int] = (),
+        members: bool = False,
     ) -> None:
         self.loop = Loop(seed, tracing)
         self.seed = seed
-        self.cluster = SimCluster(self.loop, nodes, replicas=replicas, consistency=consistency, trash_days=trash_days)
+        self.cluster = SimCluster(
+            self.loop, nodes, replicas=replicas, consistency=consistency, trash_days=trash_days, admits=members
+        )
         self.strict = consistency == STRICT
         self.history = History(self.loop)
         self.clients = [Client(self.cluster, self.history, f"c{n}") for n in range(clients)]
         self.faults = Faults(self.cluster, troubles or Troubles(), skip)
+        self.administrators = Administrators(self.cluster, skip) if members else None
         self.healed_after = 0.0
         self._steps = steps
         self._weather = weather  # to begin with, once the volume is there
@@ -65,6 +70,7 @@ class Simulation:
         return cls(
             plan.seed, plan.steps, plan.nodes, plan.clients, tracing, plan.troubles,
             replicas=plan.replicas, consistency=plan.consistency, trash_days=plan.trash_days, skip=plan.skip,
+            members=plan.members,
         )  # fmt: skip
 
     def run(self) -> Verdict:
@@ -80,11 +86,15 @@ class Simulation:
         if self._weather is not None:
             self.cluster.network.weather = self._weather
         self.cluster.god.start(self.faults.run(), "faults")
+        if self.administrators is not None:
+            self.administrators.start()
         for client in self.clients:
             client.process.start(client.work(self._steps // len(self.clients), 0.4), client.name)
         if not loop.run_until(lambda: all(client.done for client in self.clients), 30.0 * self._steps):
             loop.fail("the clients did not come to an end: some request was never answered")
         self.faults.heal()
+        if self.administrators is not None:
+            self.administrators.end()
         self._settle()
         failures = [*loop.failures]
         if not failures:
@@ -93,8 +103,9 @@ class Simulation:
             failures += check_replicas(self._stores())
             failures += check_copies_on_disk(self.cluster)
         history = [str(operation) for operation in self.history.operations]
+        numbers = self.faults.numbers + (self.administrators.numbers if self.administrators is not None else [])
         return Verdict(
-            self.seed, failures, self._figures(), self.faults.kinds, self.faults.numbers, loop.trace, history
+            self.seed, failures, self._figures(), self.faults.kinds, numbers, loop.trace, history
         )  # fmt: skip
 
     def _drive(self, client: Client, work: Protocol_[None], limit: float) -> None:
@@ -222,5 +233,7 @@ class Simulation:
             "alone": self.cluster.watch.taken_back,
             "snapshots": self.cluster.watch.installs,
             "collected": self.cluster.collected.removed,
+            "joined": self.administrators.joined if self.administrators is not None else 0,
+            "removed": self.administrators.removed if self.administrators is not None else 0,
             "healed": round(self.healed_after, 2),
         }

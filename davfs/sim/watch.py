@@ -45,6 +45,11 @@ class Watch:
         self.on_removed: Callable[[str, str], None] = lambda node, digest: None
         self.on_durable: Callable[[str], None] = lambda node: None
 
+    def add(self, node: str) -> None:
+        """A node has joined."""
+        self._nodes = (*self._nodes, node)
+        self._sealed[node], self._held[node], self._read_out[node] = NO_EPOCH, {}, set()
+
     def sealed(self, node: str, epoch: Epoch) -> None:
         """A replica refuses lower epochs from now on."""
         self._loop.note(f"{node} sealed to {epoch}")

@@ -18,7 +18,16 @@ import pytest
 from davfs.core.model import AVAILABLE
 from davfs.sim.network import Weather
 from davfs.sim.simulation import Simulation
-from tests.simulation import links, mutants, schedules, test_available, test_collector_races, test_locks, test_programs
+from tests.simulation import (
+    links,
+    members,
+    mutants,
+    schedules,
+    test_available,
+    test_collector_races,
+    test_locks,
+    test_programs,
+)
 from tests.simulation.mutants import Mutant
 
 PAGE = Path(__file__).parents[2] / "docs" / "mutants.md"
@@ -108,6 +117,8 @@ ROWS = (
     Row(M.majority_votes_on_content, S.rotten_copies),
     Row(M.two_step_change_of_replicas, S.written_while_replicas_change),
     Row(M.newcomer_not_awaited, S.newcomer_lacks_a_record),
+    Row(members.one_copy_is_enough, members.slow_copies),
+    Row(members.removed_without_a_look, members.needed_copies, random=False),
     Row(M.records_never_forgotten, S.a_long_day, 1, random=False),
     Row(M.uses_never_end, S.a_long_day, 1, random=False),
     Row(M.documents_never_dropped, S.a_long_day, 1, random=False),

@@ -17,9 +17,9 @@ from davfs.sim.loop import Loop
 class Stage:
     """A calm cluster, and requests through a chosen node."""
 
-    def __init__(self, seed: int = 0, nodes: int = 3, replicas: int = 3) -> None:
+    def __init__(self, seed: int = 0, nodes: int = 3, replicas: int = 3, admits: bool = False) -> None:
         self.loop = Loop(seed)
-        self.cluster = SimCluster(self.loop, nodes, replicas=replicas)
+        self.cluster = SimCluster(self.loop, nodes, replicas=replicas, admits=admits)
         self.history = History(self.loop)
         self.client = Client(self.cluster, self.history, "c")
         self.loop.run_until(lambda: all(self.cluster.registered(name) for name in self.cluster.names), 10)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from davfs.consensus.membership import Members, members
 from davfs.core import membership
 from davfs.core.cluster_state import ClusterState
-from davfs.core.effects import Protocol_, Sleep
+from davfs.core.effects import Protocol_, Reconfigure, Sleep, Submit
 from davfs.core.errors import DavfsError
 
 log = logging.getLogger(__name__)
@@ -31,11 +31,7 @@ class Raft(Protocol):
     @property
     def members(self) -> Members: ...
 
-    def reconfigure(self, before: Members, after: Members, timeout: float) -> bool: ...
-
     def hand_over(self) -> None: ...
-
-    def submit(self, command: tuple[Any, ...], timeout: float) -> Any: ...
 
 
 class Voters:
@@ -57,24 +53,24 @@ class Voters:
             yield Sleep(LOOK_S)
             try:
                 if self._raft.is_leader:
-                    self.step()
+                    yield from self.step()
                 elif self._name in self._state.membership.removed:
                     fail(f"{self._name} was removed from the cluster; its data may be deleted")
                     return
             except DavfsError as error:
                 log.info("Raft's members did not change yet: %s", error)
 
-    def step(self) -> None:
+    def step(self) -> Protocol_[None]:
         """Make the next change, if one is due and Raft is ready for it; it is asked for again until it is done."""
         before = self._raft.members
         wanted = membership.next_members(*before, self._state.nodes, self._state.membership)
         for name in self._state.membership.renewing:
             if name not in before.everyone:  # and that is committed, or this leader could not have gone on
-                self._raft.submit((f"renewed {name} {self._new_id()}", "node_renewed", name), CHANGE_S)
+                yield Submit((f"renewed {name} {self._new_id()}", "node_renewed", name), CHANGE_S)
         if wanted is None:
             return
         after = members(*wanted)
         if self._name not in after.voters:
             self._raft.hand_over()
-        elif self._raft.reconfigure(before, after, CHANGE_S):
+        elif (yield Reconfigure(before, after, CHANGE_S)):
             log.info("Raft: voters %s; learners %s", ", ".join(after.voters), ", ".join(after.learners) or "none")
