@@ -103,10 +103,11 @@ class ThreadRuntime:
     """Runs protocols. ``handlers`` answer calls of this node to itself; ``submit`` is Raft's."""
 
     def __init__(
-        self, node: str, remote: Remote, submit: Callable[[tuple[Any, ...], float], Any], workers: int = 64
+        self, node: str, remote: Remote, submit: Callable[[tuple[Any, ...], float], Any], workers: int = 64,
+        reconfigure: Callable[[Any, Any, float], bool] = _cannot_reconfigure,
     ) -> None:
         self.handlers: Mapping[str, Handler] = {}
-        self.reconfigure: Callable[[Any, Any, float], bool] = _cannot_reconfigure
+        self._reconfigure = reconfigure
         self._node = node
         self._remote = remote
         self._submit = submit
@@ -167,7 +168,7 @@ class ThreadRuntime:
             case Submit(command=command, timeout=timeout):
                 return self._submit(command, timeout)
             case Reconfigure(before=before, after=after, timeout=timeout):
-                return self.reconfigure(before, after, timeout)
+                return self._reconfigure(before, after, timeout)
             case Sleep(seconds=seconds):
                 if self._closing.wait(seconds):
                     raise Unavailable("this node is stopping")

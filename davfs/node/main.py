@@ -122,8 +122,7 @@ class Node:
         journal = RaftJournal(directory.raft / "journal.db")
         self.raft = RaftNode(config.name, founders, journal, self.state, network, cautious=True)
         stack.callback(self.raft.close)
-        self.runtime = ThreadRuntime(config.name, self.client, self.raft.submit)
-        self.runtime.reconfigure = self.raft.reconfigure
+        self.runtime = ThreadRuntime(config.name, self.client, self.raft.submit, reconfigure=self.raft.reconfigure)
         stack.callback(self.runtime.close)
 
         self.site = self._make_site(directory)
