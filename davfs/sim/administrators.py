@@ -42,6 +42,7 @@ class Administrators:
     def end(self) -> None:
         """Nobody begins anything new; who is about to leave stays, and who may join does."""
         self._over = True
+        self._sweep()
         cluster = self._cluster
         for name in cluster.raft.state.membership.leaving:
             cluster.command("node_stay", name)
@@ -130,14 +131,17 @@ class Administrators:
         return True
 
     def _take_away(self) -> Protocol_[None]:
+        while True:
+            self._sweep()
+            yield Sleep(LOOK_S)
+
+    def _sweep(self) -> None:
         """The machine of a node that was removed is switched off, in a while."""
         cluster = self._cluster
-        while True:
-            for name in [one for one in cluster.names if one in cluster.raft.state.membership.removed]:
-                self.removed += 1
-                cluster.loop.note(f"{name} was removed")
-                node = cluster.take_away(name)
-                cluster.enough.removed(name)
-                random = Random(f"{cluster.loop.seed} {name} goes")  # noqa: S311  reproducible on purpose
-                cluster.loop.at(random.uniform(0.0, 15.0), node.crash)
-            yield Sleep(LOOK_S)
+        for name in [one for one in cluster.names if one in cluster.raft.state.membership.removed]:
+            self.removed += 1
+            cluster.loop.note(f"{name} was removed")
+            node = cluster.take_away(name)
+            cluster.enough.removed(name)
+            random = Random(f"{cluster.loop.seed} {name} goes")  # noqa: S311  reproducible on purpose
+            cluster.loop.at(random.uniform(0.0, 15.0), node.crash)
