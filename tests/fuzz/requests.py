@@ -19,7 +19,8 @@ from davfs.core.chunking import digest_of
 from davfs.core.errors import DavfsError
 from davfs.dav.application import DavApplication
 from davfs.dav.authenticator import Authenticator
-from davfs.dav.connection import DavConnection
+from davfs.dav.connection import DavConnection, DavRequest
+from davfs.dav.head import parse_plain
 from davfs.dav.request import DavSettings
 from davfs.dav.server import _HttpServer
 from tests.fuzz import bodies, headers
@@ -210,5 +211,44 @@ def _begin(stack: ExitStack) -> Callable[[bytes], object]:
     return Door(stack).attempt
 
 
-PARSERS = (Parser("http-request", _begin, make_request, (DavfsError,), (*TOKENS, *bodies.XML_TOKENS[:5]), limit=1 << 20,
+class _LineByLine(DavRequest):
+    """A request whose head is read as cheroot reads it, up to what the fields mean."""
+
+    parse_request = DavRequest.__mro__[1].parse_request
+
+    def _take_fields(self) -> bool:
+        return True
+
+
+def _heads(stack: ExitStack) -> Callable[[bytes], object]:
+    """What is taken apart at once means the same when it is read line by line, or one server would see two requests."""
+    server = _Server(None)
+
+    def attempt(data: bytes) -> None:
+        head, _, _ = data.partition(b"\r\n\r\n")
+        quick = parse_plain(head + b"\r\n\r\n")
+        if quick is None:
+            raise DavfsError
+        ours, other = socket.socketpair()
+        with ours, _PairEnd(fileno=other.detach()) as theirs:
+            ours.sendall(head + b"\r\n\r\n")
+            ours.shutdown(socket.SHUT_WR)
+            theirs.settimeout(5)
+            slow = _LineByLine(server, DavConnection(server, theirs))
+            slow.parse_request()
+            server.open.clear()
+        found = (slow.method, slow.uri, slow.path, slow.qs, slow.inheaders) if slow.ready else None
+        if found != tuple(quick):
+            raise Failed("read line by line it is another request, or none")
+
+    return attempt
+
+
+def make_head(random: Random) -> bytes:
+    """The head of a request that might be answered."""
+    return make_request(random).partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+
+
+PARSERS = (Parser("http-head", _heads, make_head, (DavfsError,), TOKENS, share=0.3, intact=0.3),
+    Parser("http-request", _begin, make_request, (DavfsError,), (*TOKENS, *bodies.XML_TOKENS[:5]), limit=1 << 20,
     intact=0.5, share=0.3),)
