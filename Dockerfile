@@ -1,6 +1,7 @@
 # davfs from this folder alone, with the pinned dependencies. The node's folder (davfs.toml, tls/, data/) is mounted at /data:
 #   davfs init --dir cluster node-1=10.0.0.1 ...     makes one folder for each machine
-#   docker run -d --network host -v "$PWD/cluster/node-1:/data" davfs
+#   docker run -d --network host --user "$(stat -c %u:%g cluster/node-1)" -v "$PWD/cluster/node-1:/data" davfs
+# Its files are readable by their owner alone, so the container runs as that user, or the folder is given to 10001.
 FROM python:3.11-slim AS build
 WORKDIR /source
 RUN python -m venv /davfs

@@ -1,4 +1,4 @@
-"""Any node serves any volume : every pair of nodes, forwarding, volumes apart."""
+"""Any node serves any volume: every pair of nodes, forwarding, volumes apart."""
 
 from __future__ import annotations
 
