@@ -17,7 +17,7 @@ from tests.simulation import members
 from tests.simulation.members import TWO_CHUNKS, join, remove, removed, replace
 from tests.simulation.stage import Stage
 
-SEEDS = int(os.environ.get("DAVFS_SIM_MEMBER_SEEDS", "12"))
+SEEDS = int(os.environ.get("DAVFS_SIM_MEMBER_SEEDS", "6"))
 BLOCK = 6
 
 
