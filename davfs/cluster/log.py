@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 
 from davfs.cluster import lagging
@@ -35,6 +35,10 @@ class Request:
     call: Call
     match: int
     committed: int
+
+    def to(self, node: str) -> Request:
+        """The same for another replica, which lacks the same."""
+        return replace(self, call=replace(self.call, node=node))
 
 
 class HolderLog:
@@ -95,9 +99,11 @@ class HolderLog:
         if idle:
             busy = {follower.node: follower for follower in idle}
             sent: dict[str, Request] = {}
+            made: Request | None = None  # they all lack the same
             for follower in idle:
                 try:
-                    sent[follower.node] = self._request(follower)
+                    made = made.to(follower.node) if made is not None else self._request(follower)
+                    sent[follower.node] = made
                 except DavfsError as error:
                     self._settle(follower, None, error)
 

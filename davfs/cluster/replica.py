@@ -31,7 +31,7 @@ GROWN_NAMES = 10_000
 """So many are remembered for compaction; it finds the others too, later."""
 
 RECENT_RECORDS = 256
-RECENT_BYTES = 64 * 1024
+RECENT_BYTES = 32 * 1024
 """What may be kept in memory between log and index: so many requests' records, of so many bytes a request."""
 
 TRIM_RECORDS = 500
@@ -99,7 +99,7 @@ class Replica:
         self.freezing = False  # a snapshot is being made
         self.frozen_used = 0.0  # when it was last asked for
         self._documents: OrderedDict[str, tuple[Document, int]] = OrderedDict()
-        self._recent: dict[int, bytes] = {}  # appended here and not yet applied, to spare reading them back
+        self._recent: dict[int, Record] = {}  # appended here and not yet applied, to spare reading them back
 
     def status(self) -> ReplicaStatus:
         store = self.store
@@ -157,7 +157,8 @@ class Replica:
         ``chunks``: (digest, data) of small chunks of these records: durable with them, in one transaction. Records
         before ``trim`` are needed by nobody and go from the log by and by.
         """
-        decoded = [decode(data, self.volume).position for data in records]
+        whole = [decode(data, self.volume) for data in records]
+        decoded = [record.position for record in whole]
         with self._log_lock:
             self.check_sealed(epoch, digest)
             if any(at.epoch > epoch for at in decoded):
@@ -177,7 +178,7 @@ class Replica:
                 else:
                     self._cut(fresh, cut_from, chunks)
                 if len(self._recent) < RECENT_RECORDS and sum(map(len, records)) < RECENT_BYTES:
-                    self._recent.update((at.seq, data) for at, data in fresh)
+                    self._recent.update((record.position.seq, record) for record in whole[known:])
             matched = previous.seq + len(records)
             self._commit_target = max(self._commit_target, min(committed, matched))
             self._firm = None if firm is None else max(self._firm or 0, min(firm, matched))
@@ -317,12 +318,11 @@ class Replica:
     def _read(self, first: int, last: int) -> list[Record]:
         held = []
         for seq in range(first, last + 1):
-            data = self._recent.get(seq)
-            if data is None:
+            record = self._recent.get(seq)
+            if record is None:
                 break
-            held.append(data)
-        encoded = held or self.store.read_log(first, MIB)
-        records = [decode(data, self.volume) for data in encoded]
+            held.append(record)
+        records = held or [decode(data, self.volume) for data in self.store.read_log(first, MIB)]
         return [record for record in records if record.position.seq <= last]
 
     def _apply(self, record: Record) -> AppliedRecord:

@@ -34,8 +34,7 @@ def move(request: Request, volume: Volume) -> Response:
     """Move or rename a file or collection. Locks stay behind and end (RFC 4918, 7.5)."""
     source, target = _paths(request)
     condition = conditions.of(request, volume, source)
-    entry = volume.lookup(source)
-    request.depth(("infinity",) if entry and entry.is_directory else ("0", "1", "infinity"), "infinity")
+    request.depth_of_all(lambda: (entry := volume.lookup(source)) is not None and entry.is_directory)
     _check_overlap(source, target, contains=True)
     with conditions.before_not_found(condition):
         created = volume.move(

@@ -14,8 +14,7 @@ def delete(request: Request, volume: Volume) -> Response:
     if not path:
         raise Forbidden("a volume is deleted with 'davfs volume delete', not over WebDAV")
     condition = conditions.of(request, volume, path)
-    entry = volume.lookup(path)
-    request.depth(("infinity",) if entry and entry.is_directory else ("0", "1", "infinity"), "infinity")
+    request.depth_of_all(lambda: (entry := volume.lookup(path)) is not None and entry.is_directory)
     with conditions.before_not_found(condition):
         volume.delete(path, condition=condition, caller=request.caller())
     return Response.empty(204)

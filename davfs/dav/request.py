@@ -122,6 +122,14 @@ class Request:
             raise InvalidInput(f"{self.method} takes a Depth of {' or '.join(allowed)}, not {depth[:20]!r}")
         return depth
 
+    def depth_of_all(self, is_directory: Callable[[], bool]) -> None:
+        """Refuse a Depth that would leave a part of a collection out, where none may be (RFC 4918, 9.6.1, 9.9.2).
+
+        ``is_directory`` is asked only if it matters.
+        """
+        if self.depth(("0", "1", "infinity"), "infinity") != "infinity" and is_directory():
+            self.depth(("infinity",), "infinity")
+
     def mtime_ns(self) -> int | None:
         """The modification time that X-OC-Mtime sets, None without one."""
         text = self.header("X-OC-Mtime")
