@@ -21,4 +21,5 @@ FAILED_ONCE: dict[int, str] = {
     6202: "a holder that did not know yet that it is none sent a record of the next holder, out of its own node's log",
     8436: "a later attempt at a PUT was refused for certain, and the first became a conflict copy",
     9372: "the checker took a conflict copy of a COPY that nobody was answered for one of the PUT that wrote its source",
+    9639: "an attempt succeeded after the first was settled as a conflict copy, as in 4564",
 }
