@@ -207,6 +207,42 @@ def _setting(target: str, data: bytes | None) -> bytes:
     return head.encode() + (data or b"")
 
 
+UPLOAD = "/remote.php/dav/uploads/demo/u1"
+TUS = {
+    "Tus-Resumable": ("1.0.0",) * 9 + ("2.0", ""), "Upload-Length": ("5", "0", "00005", "-1", "9" * 19, "9" * 30, "x", "\xb2"),
+    "Upload-Offset": ("0", "3", "5", "-1", "9" * 19, "x"), "Upload-Defer-Length": ("1",),
+    "Upload-Metadata": (
+        "filename bmV3LnR4dA==", "filename bmV3LnR4dA==,mtime MTcwMDAwMDAwMA==", "filename bmV3LnR4dA==,mtime bmFu",
+        "name YS50eHQ=", "filename", "filename Li4=", "filename LmRhdmZz", "filename YS9i", "filename /w==", ",,,",
+        "filename AA==",
+    ),
+    "Content-Type": ("application/offset+octet-stream",) * 4 + ("text/plain",),
+}  # fmt: skip
+TOLD = (
+    b'{"format": 1, "length": 5, "path": ["t.txt"], "mtime_ns": null}',
+    b'{"format": 1, "length": 5, "path": [], "mtime_ns": "x"}',
+    b"[]", b"", b"{}", b"[" * 3000, b'{"format": 1, "length": "5", "path": [5], "mtime_ns": null}',
+)  # fmt: skip
+STEPS = (
+    ("MKCOL", UPLOAD), ("POST", "/demo/"), ("POST", "/demo/d/"), ("POST", "/demo/a.txt"), ("PATCH", UPLOAD), ("HEAD", UPLOAD),
+    ("PUT", f"{UPLOAD}/.tus"), ("PUT", f"{UPLOAD}/00000000000000000000"), ("PUT", f"{UPLOAD}/1"), ("DELETE", UPLOAD),
+    ("MOVE", f"{UPLOAD}/.file"), ("PROPFIND", UPLOAD), ("GET", f"{UPLOAD}/.tus"),
+)  # fmt: skip
+
+
+def make_tus(random: Random) -> bytes:
+    """Requests of resumable uploads, one behind the other, that know each other's addresses."""
+    parts = [_setting(UPLOAD, None)] if random.random() < 0.7 else []
+    for _ in range(random.randint(1, 5)):
+        method, target = random.choice(STEPS)
+        body = random.choice(TOLD) if target.endswith(".tus") else b"01234"[: random.choice((0, 3, 5))]
+        lines = [f"{method} {target} HTTP/1.1", "Host: x", f"Authorization: Bearer {APP_PASSWORD}"]
+        lines += [f"{name}: {random.choice(values)}" for name, values in TUS.items() if random.random() < 0.8]
+        lines += ["Destination: /demo/moved", f"Content-Length: {len(body)}", "", ""]
+        parts.append("\r\n".join(lines).encode("latin-1") + body)
+    return b"".join(parts)
+
+
 def _begin(stack: ExitStack) -> Callable[[bytes], object]:
     return Door(stack).attempt
 
@@ -250,5 +286,7 @@ def make_head(random: Random) -> bytes:
 
 
 PARSERS = (Parser("http-head", _heads, make_head, (DavfsError,), TOKENS, share=0.3, intact=0.3),
+    Parser("tus-requests", _begin, make_tus, (DavfsError,), (*TOKENS, *(name.encode() + b": " for name in TUS)), intact=0.7,
+        share=0.3),
     Parser("http-request", _begin, make_request, (DavfsError,), (*TOKENS, *bodies.XML_TOKENS[:5]), limit=1 << 20,
     intact=0.5, share=0.3),)
