@@ -114,7 +114,8 @@ def test_proppatch_of_checksums(dav: DavClient):
     head = dav("HEAD", "/f").headers
     assert (head["last-modified"], head["oc-checksum"]) == ("Sun, 09 Sep 2001 01:46:40 GMT", OCS)
     assert b"409" in dav("PROPPATCH", "/f", patch.format(f"SHA1:{'0' * 40}").replace("1000000000", "1")).body
-    assert dav("HEAD", "/f").headers == {**head, "date": dav("HEAD", "/f").headers["date"]}
+    after = dav("HEAD", "/f").headers
+    assert after == {**head, "date": after["date"]}
 
 
 def test_etags_change_exactly_when_the_content_does(dav: DavClient):
