@@ -56,7 +56,7 @@ class Faults:
         self.losses = Losses(cluster)
         self.disks = DiskFaults(cluster, self.losses, self._revive)
         self._cluster = cluster
-        self._troubles = troubles
+        self.troubles = troubles
         self._skip = skip
         self._random = cluster.loop.random
         self._begun = False
@@ -68,7 +68,7 @@ class Faults:
 
     def run(self) -> Protocol_[None]:
         """The task; run it in a process that never fails."""
-        troubles, loop, number = self._troubles, self._cluster.loop, 0
+        troubles, loop, number = self.troubles, self._cluster.loop, 0
         self._begun = True
         weights = [getattr(troubles, kind) for kind in KINDS]
         while not self._over:
@@ -125,11 +125,11 @@ class Faults:
     def _strike(self, node: str) -> None:
         """The moments between "it is on this disk" and "others know" are where protocols break."""
         random = self._cluster.loop.random
-        if not self._begun or self._over or random.random() >= self._troubles.strike:
+        if not self._begun or self._over or random.random() >= self.troubles.strike:
             return
         self._made("strike")
         hits: list[Callable[[SimNode], None]] = [self._crash, self._pause, self._isolate]
-        hit = random.choice([*hits, self._power] if self._troubles.power else hits)
+        hit = random.choice([*hits, self._power] if self.troubles.power else hits)
         if node in self._cluster.nodes:
             self._cluster.loop.at(random.uniform(0.0, 0.004), lambda: hit(self._cluster.nodes[node]))
 
@@ -139,7 +139,7 @@ class Faults:
             return
         self.changes += verb == "replicas_done" and self._cluster.volume.replica_set.change is None
         random, grant = self._cluster.loop.random, self._cluster.volume.tenure.grant
-        if not self._begun or self._over or grant is None or random.random() >= self._troubles.strike_step:
+        if not self._begun or self._over or grant is None or random.random() >= self.troubles.strike_step:
             return
         self._made("strike")
         hit = random.choice((self._crash, self._pause, self._isolate))

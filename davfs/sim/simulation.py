@@ -85,16 +85,7 @@ class Simulation:
         self._drive(first, self._make_tops(first), 60.0)
         if self._weather is not None:
             self.cluster.network.weather = self._weather
-        self.cluster.god.start(self.faults.run(), "faults")
-        if self.administrators is not None:
-            self.administrators.start()
-        for client in self.clients:
-            client.process.start(client.work(self._steps // len(self.clients), 0.4), client.name)
-        if not loop.run_until(lambda: all(client.done for client in self.clients), 30.0 * self._steps):
-            loop.fail("the clients did not come to an end: some request was never answered")
-        self.faults.heal()
-        if self.administrators is not None:
-            self.administrators.end()
+        self._work()
         self._settle()
         failures = [*loop.failures]
         if not failures:
@@ -107,6 +98,29 @@ class Simulation:
         return Verdict(
             self.seed, failures, self._figures(), self.faults.kinds, numbers, loop.trace, history
         )  # fmt: skip
+
+    def go_on(self) -> list[str]:
+        """After ``run``: as much again, under as many faults, and their end; what failed so far, but for the histories."""
+        with garbage.scheduled(self.loop):
+            self.faults = Faults(self.cluster, self.faults.troubles)
+            for client in self.clients:
+                client.done = False
+            self._work()
+            self._settle()
+        return self.loop.failures
+
+    def _work(self) -> None:
+        """The clients work, among faults, until they are done; then the faults end."""
+        self.cluster.god.start(self.faults.run(), "faults")
+        if self.administrators is not None:
+            self.administrators.start()
+        for client in self.clients:
+            client.process.start(client.work(self._steps // len(self.clients), 0.4), client.name)
+        if not self.loop.run_until(lambda: all(client.done for client in self.clients), 30.0 * self._steps):
+            self.loop.fail("the clients did not come to an end: some request was never answered")
+        self.faults.heal()
+        if self.administrators is not None:
+            self.administrators.end()
 
     def _drive(self, client: Client, work: Protocol_[None], limit: float) -> None:
         client.done = False
