@@ -241,16 +241,20 @@ class RaftNode:
 
     # --- end --------------------------------------------------------------------------------------------------------
 
-    def close(self, hand_over: float = 0.5) -> None:
-        """Stop. A leader first asks another to take over and waits at most ``hand_over`` seconds for it."""
+    def resign(self, timeout: float = 0.5) -> None:
+        """If this node leads, let another do so, and wait at most ``timeout`` seconds for it. The network must still deliver:
+        this node has to hear who has everything, and of the election."""
+        if not self.is_leader:
+            return
+        self.hand_over()
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline and self._thread.is_alive() and self.is_leader:
+            time.sleep(0.01)
+
+    def close(self) -> None:
+        """Stop, as if it had crashed: call :meth:`resign` before, or the others wait for an election."""
         if self._stop.is_set():
             return
-        if hand_over > 0 and self.is_leader:
-            self._requests.append(self._engine.hand_over)
-            self._transport.wake()
-            deadline = time.monotonic() + hand_over
-            while time.monotonic() < deadline and self._thread.is_alive() and self._engine._isLeader():
-                time.sleep(0.01)
         self._stop.set()
         self._transport.wake()
         self._thread.join(timeout=10)

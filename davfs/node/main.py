@@ -248,6 +248,7 @@ class Node:
         self.joining.check_peers()
         self.rpc.start()
         self._stack.callback(self.rpc.stop)
+        self._stack.callback(self.raft.resign)  # while messages still come in
         runtime = self.runtime
         runtime.start(self.joining.run(fail), "join")
         runtime.start(self.replicas.keep(), "replicas")

@@ -164,7 +164,7 @@ class Cluster:
 
     def stop(self, name: str) -> None:
         """At once, without handing over: as a crash, but for what the operating system would keep anyway."""
-        self.nodes.pop(name).close(hand_over=0)
+        self.nodes.pop(name).close()
 
     def isolate(self, name: str) -> None:
         others = [other for other in self.names if other != name]
@@ -204,5 +204,5 @@ class Cluster:
 
     def close(self) -> None:
         for node in list(self.nodes.values()):
-            node.close(hand_over=0)
+            node.close()
         self.hub.close()

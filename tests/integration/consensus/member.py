@@ -141,7 +141,7 @@ def main() -> None:
         node.barrier(15)
         say("LEDGER", *ledger.values)
         time.sleep(seconds)  # the others may need this one for their own
-        node.close(hand_over=0)
+        node.close()
         return
     for worker in workers:
         worker.start()

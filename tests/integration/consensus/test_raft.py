@@ -99,7 +99,9 @@ def test_over_http_and_tls(tmp_path: Path) -> None:
 def test_a_graceful_stop_hands_over(cluster: Cluster) -> None:
     leader = cluster.leader()
     leader.submit(("a", 1), 5)
-    cluster.nodes.pop(leader.name).close()
+    leaving = cluster.nodes.pop(leader.name)
+    leaving.resign()
+    leaving.close()
     start = time.monotonic()
     next(iter(cluster.nodes.values())).submit(("b", 2), 5)
     assert time.monotonic() - start < RaftTiming().election_min
@@ -130,7 +132,9 @@ def test_a_stop_under_load_hands_over_too(cluster: Cluster) -> None:
         for thread in threads:
             thread.start()
         time.sleep(0.2)
-        cluster.nodes.pop(leader).close()
+        leaving = cluster.nodes.pop(leader)
+        leaving.resign()
+        leaving.close()
         time.sleep(0.2)
         enough.set()
         for thread in threads:
