@@ -80,7 +80,9 @@ class WatchedStore(ReplicaDb):
         return [digest for (digest,) in rows]
 
     def has_good_chunk(self, digest: str) -> bool:
-        """Whether there is a small chunk that is whole and not set aside."""
+        """Whether there is a small chunk that is whole and not set aside; a damaged database has none."""
+        if self._damage:
+            return False
         row = self._db.execute("SELECT data FROM chunk WHERE digest = ? AND removed_ns IS NULL", (digest,)).fetchone()
         return row is not None and blake3(row[0]).hexdigest() == digest
 
