@@ -100,6 +100,6 @@ def describe(passes: Sequence[Mapping[str, Any]], silent: Sequence[str]) -> list
         state = f"FAILED: {one['error']}" if one["error"] else "done" if one["done"] else "under way"
         numbers = (str(found.get(key, 0)) for key in ("copies", "bad", "repaired", "short", "damage"))
         rows.append([one["name"], one["node"], began, *numbers, state if one["verify"] else f"{state}, quick"])
-    lines = columns(rows) if len(rows) > 1 else ["No pass since the nodes were started."]
+    lines = columns(rows) if len(rows) > 1 else ["No pass yet: the first begins shortly after a node's start."]
     lines += [f"{one['name']}: {example}" for one in passes for example in one["found"]["examples"]]
     return [*lines, *(f"not asked: {who}" for who in silent)]

@@ -9,9 +9,9 @@ replica with its index, page by page: what it finds there is told, and repaired 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from davfs.cluster.chunk_read import fetch_missing, read_chunk
 from davfs.cluster.fsck import page
@@ -30,7 +30,8 @@ PAGE_S = 0.2
 """How long a pass rests after each page of documents, which takes some tens of milliseconds."""
 LOOK_S = 0.0005
 """What looking at one copy is reckoned to take, beside its bytes."""
-
+DUE_S = 600.0
+"""How often a node looks whether a verifying pass is due, at the least."""
 
 COUNTED_AT_ONCE = 2000
 EXAMPLES = 20
@@ -55,11 +56,13 @@ class Findings:
 
 @dataclass(slots=True)
 class Pass:
-    """A pass over one volume, or how far it has come. ``began_ns`` is for people."""
+    """A pass over one volume, or how far it has come. By the wall clock: when it ``began_ns``, and when the last verifying pass
+    that came to its end did (``verified_ns``; the first one is reckoned from when the node first looked at the volume)."""
 
     volume: str
     verify: bool
     began_ns: int
+    verified_ns: int = 0
     found: Findings = field(default_factory=Findings)
     done: bool = False
     error: str = ""
@@ -68,17 +71,38 @@ class Pass:
         """As plain values."""
         return asdict(self)
 
+    @classmethod
+    def of_wire(cls, values: Mapping[str, Any]) -> Pass:
+        """From plain values; :class:`TypeError` or :class:`KeyError` if they are none of a pass."""
+        made = cls(**{**values, "found": Findings(**values["found"])})
+        if not (isinstance(made.volume, str) and type(made.verified_ns) is int and type(made.began_ns) is int):
+            raise TypeError("its volume or its times are of a wrong type")
+        return made
+
+
+class Book(Protocol):
+    """Keeps the last pass of each volume over a restart of the node (``storage/scrub_book.py``)."""
+
+    def load(self) -> Sequence[Mapping[str, Any]]: ...
+
+    def save(self, passes: Sequence[Mapping[str, Any]]) -> None: ...
+
 
 class Scrub:
-    """The background task of one node. ``interval_s``: between verifying passes; ``rate``: bytes a second."""
+    """The background task of one node. ``interval_s``: between verifying passes, also over restarts if there is a ``book``;
+    ``rate``: bytes a second."""
 
-    def __init__(self, site: Site, replicas: Replicas, interval_s: float = 86_400.0, rate: int = 16 * MIB) -> None:
+    def __init__(
+        self, site: Site, replicas: Replicas, interval_s: float = 86_400.0, rate: int = 16 * MIB, book: Book | None = None
+    ) -> None:
         self._site = site
         self._replicas = replicas
         self._interval = interval_s
         self._rate = rate
         self._stopped = False
+        self._book = book
         self.passes: dict[str, Pass] = {}  # volume -> its last pass
+        self._load()
 
     def stop(self) -> None:
         self._stopped = True
@@ -86,13 +110,22 @@ class Scrub:
     def run(self) -> Protocol_[None]:
         """Look for missing copies once, then verify all copies again and again."""
         yield Sleep(START_DELAY_S)
-        verify = False
+        yield from self._look(verify=False)
         while not self._stopped:
-            for replica in self._replicas.all():
-                if not self.is_at_work(replica.volume):  # else somebody asked for it, and waits for that pass to be done
-                    yield from self.go(self.begin(replica.volume, verify), replica.store)
-            verify = True
-            yield Sleep(self._interval)
+            yield from self._look(verify=True)
+            yield Sleep(min(self._interval, DUE_S))
+
+    def _look(self, verify: bool) -> Protocol_[None]:
+        for replica in self._replicas.all():
+            if self.is_at_work(replica.volume):
+                continue  # somebody asked for it, and waits for that pass to be done
+            if not verify or self._is_due(replica.volume):
+                yield from self.go(self.begin(replica.volume, verify), replica.store)
+
+    def _is_due(self, volume: str) -> bool:
+        """Whether a verifying pass is; also when the wall clock is before the last one."""
+        last = self.passes.get(volume)
+        return last is None or not 0 <= self._site.clock.wall_ns() - last.verified_ns < self._interval * 1e9
 
     def is_at_work(self, volume: str) -> bool:
         """Whether a pass over the volume has begun and not ended."""
@@ -101,19 +134,42 @@ class Scrub:
 
     def begin(self, volume: str, verify: bool) -> Pass:
         """A pass that ``go`` makes."""
-        self.passes[volume] = made = Pass(volume, verify, self._site.clock.wall_ns())
+        now, last = self._site.clock.wall_ns(), self.passes.get(volume)
+        self.passes[volume] = made = Pass(volume, verify, now, now if last is None else last.verified_ns)
         return made
 
     def go(self, made: Pass, store: ReplicaStore) -> Protocol_[None]:
         """Make a pass; its errors stand in it."""
         try:
             yield from self.volume(made.volume, store, made.verify, made.found)
-            made.done = True
+            made.done = not self._stopped
+            if made.done and made.verify:
+                made.verified_ns = made.began_ns
         except DavfsError as error:
             made.error = error.message
             log.warning("volume %s: the scrub ended early: %s", made.volume, error)
         if made.found.bad or made.found.short or made.found.damage or made.verify:
             log.warning("volume %s: scrub: %s", made.volume, made.found)
+        self._save()
+
+    def _load(self) -> None:
+        for values in self._book.load() if self._book is not None else ():
+            try:
+                made = Pass.of_wire(values)
+            except (TypeError, KeyError) as error:
+                log.warning("a pass of the scrub that was kept is not readable: %s", error)
+            else:
+                self.passes[made.volume] = made
+
+    def _save(self) -> None:
+        if self._book is None:
+            return
+        known = self._site.state.volumes
+        ended = [made.wire() for made in list(self.passes.values()) if made.volume in known and (made.done or made.error)]
+        try:
+            self._book.save(ended)
+        except DavfsError as error:
+            log.warning("what the scrub found could not be kept: %s", error)
 
     def volume(self, volume: str, store: ReplicaStore, verify: bool, found: Findings | None = None) -> Protocol_[Findings]:
         """One pass over one volume."""

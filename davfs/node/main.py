@@ -73,6 +73,8 @@ from davfs.storage.files import TEMPORARY
 from davfs.storage.raft_journal import RaftJournal
 from davfs.storage.reference_set import ReferenceSet
 from davfs.storage.replica_db import ReplicaDb
+from davfs.storage.scrub_book import NAME as SCRUBS
+from davfs.storage.scrub_book import ScrubBook
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +158,8 @@ class Node:
         limits = config.limits
         self.collector, self.collecting = self._make_collector(directory)
         self.deleted = DeletedVolumes(self.site, self._folders, self.replicas, limits.deleted_volume_hours * 3600.0)
-        self.scrub = Scrub(self.site, self.replicas, limits.scrub_hours * 3600.0, limits.scrub_mib_per_s * MIB)
+        book = ScrubBook(directory.path / SCRUBS)
+        self.scrub = Scrub(self.site, self.replicas, limits.scrub_hours * 3600.0, limits.scrub_mib_per_s * MIB, book)
         self.scrubbing = ScrubAdmin(self.state, self.scrub, self.replicas, self.runtime.start)
         self.voters = Voters(config.name, self.raft, self.state, self.site.request_id)
         handlers = self._handlers()

@@ -1,5 +1,8 @@
 """The scrub over the simulated cluster: lost and rotten copies are found and repaired (invariant 7)."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import pytest
 
 from davfs.cluster.scrub import START_DELAY_S, Findings, Scrub
@@ -114,3 +117,39 @@ def test_a_flip_inside_a_value_of_the_replica_is_told(table: str, column: str) -
     assert found.damage == 1
     assert any("the replica on node-2: index" in example for example in found.examples)
     assert stage.scrub(verify=False).damage == 0  # a quick pass looks at copies alone
+
+
+class Kept:
+    """A book in memory."""
+
+    def __init__(self) -> None:
+        self.passes: list[dict[str, Any]] = []
+
+    def load(self) -> list[dict[str, Any]]:
+        return self.passes
+
+    def save(self, passes: Sequence[Mapping[str, Any]]) -> None:
+        self.passes = [dict(one) for one in passes]
+
+
+def test_a_node_that_is_restarted_again_and_again_verifies_in_time() -> None:
+    stage, book = Scrubbed(), Kept()
+    node = stage.cluster.nodes["node-2"]
+    assert node.process is not None
+    verified = []
+    for _ in range(5):  # 100 s each time, and a pass is due every 250 s
+        scrub = Scrub(node.site, node.replicas, 250.0, book=book)
+        node.process.start(scrub.run(), "scrub")
+        stage.loop.run_until(lambda: False, 100)
+        scrub.stop()
+        verified.append(scrub.passes[VOLUME_ID].verify)
+    assert verified == [False, False, False, True, False]
+    assert Scrub(node.site, node.replicas, book=book).passes[VOLUME_ID].done
+
+
+def test_a_kept_pass_that_is_none_is_passed_over() -> None:
+    stage, book = Scrubbed(), Kept()
+    timeless = {"volume": VOLUME_ID, "verify": True, "began_ns": "never", "found": {}}
+    book.save([{"volume": VOLUME_ID}, {"found": {}}, {"volume": VOLUME_ID, "strange": 1, "found": {}}, timeless])
+    node = stage.cluster.nodes["node-2"]
+    assert Scrub(node.site, node.replicas, book=book).passes == {}
