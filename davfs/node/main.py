@@ -73,7 +73,6 @@ from davfs.storage.files import TEMPORARY
 from davfs.storage.raft_journal import RaftJournal
 from davfs.storage.reference_set import ReferenceSet
 from davfs.storage.replica_db import ReplicaDb
-from davfs.storage.scrub_book import NAME as SCRUBS
 from davfs.storage.scrub_book import ScrubBook
 
 log = logging.getLogger(__name__)
@@ -158,8 +157,7 @@ class Node:
         limits = config.limits
         self.collector, self.collecting = self._make_collector(directory)
         self.deleted = DeletedVolumes(self.site, self._folders, self.replicas, limits.deleted_volume_hours * 3600.0)
-        book = ScrubBook(directory.path / SCRUBS)
-        self.scrub = Scrub(self.site, self.replicas, limits.scrub_hours * 3600.0, limits.scrub_mib_per_s * MIB, book)
+        self.scrub = self._make_scrub(directory)
         self.scrubbing = ScrubAdmin(self.state, self.scrub, self.replicas, self.runtime.start)
         self.voters = Voters(config.name, self.raft, self.state, self.site.request_id)
         handlers = self._handlers()
@@ -197,6 +195,10 @@ class Node:
             stored=directory.stored_volumes,
             drop_store=directory.drop_volume,
         )
+
+    def _make_scrub(self, directory: DataDirectory) -> Scrub:
+        limits, book = self.config.limits, ScrubBook(directory.path)
+        return Scrub(self.site, self.replicas, limits.scrub_hours * 3600.0, limits.scrub_mib_per_s * MIB, book)
 
     def _make_collector(self, directory: DataDirectory) -> tuple[CollectorRuns, CollectorAdmin]:
         def scratch() -> ReferenceSet:

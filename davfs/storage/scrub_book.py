@@ -21,10 +21,10 @@ log = logging.getLogger(__name__)
 
 
 class ScrubBook:
-    """Kept in ``file``; passes are plain values (``cluster/scrub.py``, ``Pass.wire``)."""
+    """Kept in a ``directory``; passes are plain values (``cluster/scrub.py``, ``Pass.wire``)."""
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    def __init__(self, directory: Path) -> None:
+        self._file = directory / NAME
 
     def load(self) -> list[dict[str, Any]]:
         """The passes that were kept last; none if there is no book, or none that this davfs can read."""
