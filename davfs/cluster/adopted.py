@@ -11,8 +11,9 @@ import logging
 from collections.abc import Iterator
 
 from davfs.cluster.chunk_read import read_chunk
+from davfs.cluster.manifests import named_by
 from davfs.cluster.site import Site
-from davfs.core import keys, values
+from davfs.core import keys
 from davfs.core.effects import Call, Gather, Outcomes, Protocol_, Reply
 from davfs.core.errors import DavfsError
 from davfs.core.model import MIB, ChunkRef
@@ -48,17 +49,7 @@ def _named(store: ReplicaStore, view: IndexView, volume: str, first: int, last: 
             first = record.position.seq + 1
             for change in record.changes:
                 for key in map(keys.parse, change.keys):
-                    yield from _chunks(view, key)
-
-
-def _chunks(view: IndexView, key: keys.Key) -> tuple[ChunkRef, ...]:
-    if key.kind == keys.MANIFEST:
-        manifest = view.manifest(key.inode)
-        return manifest[1].chunks if manifest is not None and manifest[0] == key.version else ()
-    if key.kind == keys.SEGMENT:
-        segment = view.segment(key.inode, int(key.part))
-        return values.decode_segment(segment[1]) if segment is not None and segment[0] == key.version else ()
-    return ()
+                    yield from named_by(view, key)
 
 
 def spread(site: Site, volume: str, chunk: ChunkRef, write_quorum: int) -> Protocol_[None]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from davfs.core import values
-from davfs.core.model import ChunkRef
+from davfs.core import keys, values
+from davfs.core.model import ChunkRef, Manifest
 from davfs.core.ports import IndexView
 
 PAGE = 200
@@ -15,11 +15,37 @@ PAGE = 200
 def chunk_page(view: IndexView, after: str) -> tuple[str | None, list[ChunkRef]]:
     """(where the next page begins, or None at the end; the chunks that a page of manifests names)."""
     manifests = view.manifests(after, PAGE)
-    chunks = [chunk for _, manifest in manifests for chunk in manifest.chunks]
-    for _, manifest in manifests:
-        for number in range(manifest.segments):
-            chunks.extend(_segment(view, manifest.content_of(number), number))
+    chunks = [chunk for _, manifest in manifests for chunk in _all(view, manifest)]
     return (manifests[-1][0] if manifests else None), chunks
+
+
+def is_named(view: IndexView, after: str, last: str, digest: str) -> bool:
+    """Whether a chunk is named by a manifest whose inode follows ``after``, up to ``last``: those of one page, by now."""
+    while manifests := view.manifests(after, PAGE):
+        for inode, manifest in manifests:
+            if inode > last:
+                return False
+            if any(chunk.digest == digest for chunk in _all(view, manifest)):
+                return True
+        after = manifests[-1][0]
+    return False
+
+
+def named_by(view: IndexView, key: keys.Key) -> Sequence[ChunkRef]:
+    """The chunks that this version of a manifest or a segment names, if it is still the one that is shown."""
+    if key.kind == keys.MANIFEST:
+        manifest = view.manifest(key.inode)
+        return manifest[1].chunks if manifest is not None and manifest[0] == key.version else ()
+    if key.kind == keys.SEGMENT:
+        segment = view.segment(key.inode, int(key.part))
+        return values.decode_segment(segment[1]) if segment is not None and segment[0] == key.version else ()
+    return ()
+
+
+def _all(view: IndexView, manifest: Manifest) -> Iterator[ChunkRef]:
+    yield from manifest.chunks
+    for number in range(manifest.segments):
+        yield from _segment(view, manifest.content_of(number), number)
 
 
 def _segment(view: IndexView, content: str, number: int) -> Iterator[ChunkRef]:

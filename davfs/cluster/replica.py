@@ -76,12 +76,12 @@ class Replica:
         site: Site,
         volume: str,
         store: ReplicaStore,
-        applied: Callable[[str, Sequence[AppliedRecord]], None] = lambda volume, records: None,
+        applied: Callable[[str, ReplicaStore, Sequence[AppliedRecord]], None] = lambda volume, store, records: None,
         installed: Callable[[str, ReplicaStore], None] = lambda volume, store: None,
     ) -> None:
         self.volume = volume
         self._installed = installed  # told (volume, store) when a snapshot has replaced everything
-        self._applied = applied  # told (volume, records) after they are in documents and index
+        self._applied = applied  # told (volume, store, records) after they are in documents and index
         self.store = store
         self.progress = site.make_signal()  # notified when there is something to apply
         self._site = site
@@ -262,7 +262,7 @@ class Replica:
                 while len(self._documents) > self._site.bounds.documents:  # only now: before, they were ahead of the store
                     self._documents.popitem(last=False)
                 self._site.in_use.applied(self.volume, applied)
-                self._applied(self.volume, applied)
+                self._applied(self.volume, self.store, applied)
 
     def refuse_bad(self, epoch: Epoch, digest: str, previous: Position, records: Sequence[bytes]) -> None:
         """Refuse records that continue the log and that no replica could apply, before they are durable: nodes trust each other

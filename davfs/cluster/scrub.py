@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from davfs.cluster.chunk_read import fetch_missing, read_chunk
 from davfs.cluster.fsck import page
-from davfs.cluster.manifests import chunk_page
+from davfs.cluster.manifests import chunk_page, is_named
 from davfs.cluster.replicas import Replicas
 from davfs.cluster.site import Site
 from davfs.core.effects import Call, Gather, Outcomes, Protocol_, Reply, Sleep
@@ -75,7 +75,7 @@ class Pass:
     def of_wire(cls, values: Mapping[str, Any]) -> Pass:
         """From plain values; :class:`TypeError` or :class:`KeyError` if they are none of a pass."""
         made = cls(**{**values, "found": Findings(**values["found"])})
-        if not (isinstance(made.volume, str) and type(made.verified_ns) is int and type(made.began_ns) is int):
+        if not (type(made.volume) is str and type(made.verified_ns) is int and type(made.began_ns) is int):
             raise TypeError("its volume or its times are of a wrong type")
         return made
 
@@ -86,6 +86,20 @@ class Book(Protocol):
     def load(self) -> Sequence[Mapping[str, Any]]: ...
 
     def save(self, passes: Sequence[Mapping[str, Any]]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """Manifests that a pass is at: those whose inode follows ``after``, up to ``last``."""
+
+    store: ReplicaStore
+    after: str
+    last: str
+
+    def names(self, chunk: ChunkRef) -> bool:
+        """Whether one of them names a chunk by now."""
+        with self.store.view() as view:
+            return is_named(view, self.after, self.last, chunk.digest)
 
 
 class Scrub:
@@ -178,14 +192,16 @@ class Scrub:
             yield from self._documents(volume, store, found)
         after: str | None = ""
         while after is not None and not self._stopped:
+            page_after = after
             with store.view() as view:
                 after, chunks = chunk_page(view, after)
+            here = _Page(store, page_after, after or "")
             budget = 0.0
             for chunk in chunks:
                 for node in self._nodes_of(volume, chunk):
                     found.copies += 1
                     budget += LOOK_S + (chunk.size / self._rate if verify else 0.0)
-                    yield from self._copy(volume, chunk, node, verify, found)
+                    yield from self._copy(volume, here, chunk, node, verify, found)
                 if budget > 0.1:
                     yield Sleep(budget)
                     budget = 0.0
@@ -242,7 +258,9 @@ class Scrub:
                 if len(found.examples) < EXAMPLES:
                     found.examples.append(f"{chunk.digest}: on {', '.join(held) or 'no node'} of {', '.join(chunk.nodes)}")
 
-    def _copy(self, volume: str, chunk: ChunkRef, node: str, verify: bool, found: Findings) -> Protocol_[None]:
+    def _copy(
+        self, volume: str, here: _Page, chunk: ChunkRef, node: str, verify: bool, found: Findings
+    ) -> Protocol_[None]:
         try:
             if node == self._site.node and not verify:
                 if self._site.chunks.has(volume, chunk.digest):
@@ -256,6 +274,8 @@ class Scrub:
         except DavfsError as error:
             log.info("volume %s: chunk %s on %s was not checked: %s", volume, chunk.digest, node, error)
             return
+        if not here.names(chunk):
+            return  # it was deleted meanwhile, and may just have been collected
         found.bad += 1
         try:
             yield from self._repair(volume, chunk, node)
