@@ -179,7 +179,7 @@ def test_an_exclusive_session_keeps_its_volume_across_a_takeover(quick: DevClust
     with quick.client(left[0], "alone") as stranger, quick.client(left[1], "alone") as owner:
 
         def refused() -> bool:
-            """It waits for the takeover; 503 while an attempt at the dead holder may have taken effect (decision 18)."""
+            """It waits for the takeover; 503 while an attempt at the dead holder may have taken effect (docs/PROTOCOL.md)."""
             status = _put(stranger, "theirs.txt", "Stranger/1.0").status
             assert status in (423, 503)
             return status == 423
