@@ -206,8 +206,11 @@ class Engine(SyncObj):
 
     def hand_over(self) -> None:
         """Let the follower that is furthest take over from this leader (Ongaro 2014, 3.10): from now on no command is taken
-        in, so that one soon has everything; given up after the shortest election time."""
-        self._hands_over_until = time.monotonic() + self._timing.election_min
+        in, so that one soon has everything. Given up after the shortest election time, and asked again as long after that at
+        the soonest: commands go on meanwhile."""
+        now, span = time.monotonic(), self._timing.election_min
+        if now >= self._hands_over_until + span:
+            self._hands_over_until = now + span
 
     def close(self) -> None:
         """Close journal and pipes; the tick thread has ended."""

@@ -144,6 +144,27 @@ def test_a_stop_under_load_hands_over_too(cluster: Cluster) -> None:
     one_leader_a_term(cluster)
 
 
+def test_commands_go_on_while_nobody_can_take_over(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that is to be removed asks again and again; it must not refuse everything until somebody follows."""
+    leader = cluster.leader()
+    monkeypatch.setattr(leader._engine, "transferLeadership", lambda: None)
+    ended = threading.Event()
+
+    def ask() -> None:
+        while not ended.wait(0.1):
+            leader.hand_over()
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    try:
+        time.sleep(0.3)
+        for number in range(3):
+            leader.submit((f"r{number}", number), 3)
+    finally:
+        ended.set()
+        asking.join(5)
+
+
 def test_without_a_majority_submit_says_so_in_time_and_nothing_is_lost_after(cluster: Cluster) -> None:
     leader = cluster.leader()
     leader.submit(("kept", 1), 5)
