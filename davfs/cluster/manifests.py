@@ -19,16 +19,16 @@ def chunk_page(view: IndexView, after: str) -> tuple[str | None, list[ChunkRef]]
     return (manifests[-1][0] if manifests else None), chunks
 
 
-def is_named(view: IndexView, after: str, last: str, digest: str) -> bool:
-    """Whether a chunk is named by a manifest whose inode follows ``after``, up to ``last``: those of one page, by now."""
+def named_up_to(view: IndexView, after: str, last: str) -> set[str]:
+    """The digests that manifests name whose inode follows ``after``, up to ``last``: those of one page, by now."""
+    named: set[str] = set()
     while manifests := view.manifests(after, PAGE):
         for inode, manifest in manifests:
             if inode > last:
-                return False
-            if any(chunk.digest == digest for chunk in _all(view, manifest)):
-                return True
+                return named
+            named.update(chunk.digest for chunk in _all(view, manifest))
         after = manifests[-1][0]
-    return False
+    return named
 
 
 def named_by(view: IndexView, key: keys.Key) -> Sequence[ChunkRef]:

@@ -15,12 +15,12 @@ from typing import Any, Protocol
 
 from davfs.cluster.chunk_read import fetch_missing, read_chunk
 from davfs.cluster.fsck import page
-from davfs.cluster.manifests import chunk_page, is_named
+from davfs.cluster.manifests import chunk_page, named_up_to
 from davfs.cluster.replicas import Replicas
 from davfs.cluster.site import Site
 from davfs.core.effects import Call, Gather, Outcomes, Protocol_, Reply, Sleep
 from davfs.core.errors import ChunkMissing, CorruptData, DavfsError
-from davfs.core.model import MIB, ChunkRef
+from davfs.core.model import MIB, ChunkRef, Position
 from davfs.core.ports import ReplicaStore
 
 log = logging.getLogger(__name__)
@@ -88,18 +88,24 @@ class Book(Protocol):
     def save(self, passes: Sequence[Mapping[str, Any]]) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
 class _Page:
     """Manifests that a pass is at: those whose inode follows ``after``, up to ``last``."""
 
-    store: ReplicaStore
-    after: str
-    last: str
+    def __init__(self, store: ReplicaStore, after: str, last: str) -> None:
+        self._store = store
+        self._after = after
+        self._last = last
+        self._at: Position | None = None
+        self._named: set[str] = set()
 
     def names(self, chunk: ChunkRef) -> bool:
-        """Whether one of them names a chunk by now."""
-        with self.store.view() as view:
-            return is_named(view, self.after, self.last, chunk.digest)
+        """Whether one of them names a chunk by now. They are read again only after a change, for a disk may have lost all."""
+        at = self._store.committed
+        if at != self._at:
+            with self._store.view() as view:
+                self._named = named_up_to(view, self._after, self._last)
+            self._at = at
+        return chunk.digest in self._named
 
 
 class Scrub:

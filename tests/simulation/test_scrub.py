@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from davfs.cluster.scrub import START_DELAY_S, Findings, Scrub
+from davfs.cluster.scrub import START_DELAY_S, Findings, Scrub, _Page
 from davfs.sim.cluster import VOLUME_ID
 from tests.simulation.stage import Stage
 
@@ -153,3 +153,16 @@ def test_a_kept_pass_that_is_none_is_passed_over() -> None:
     book.save([{"volume": VOLUME_ID}, {"found": {}}, {"volume": VOLUME_ID, "strange": 1, "found": {}}, timeless])
     node = stage.cluster.nodes["node-2"]
     assert Scrub(node.site, node.replicas, book=book).passes == {}
+
+
+def test_what_is_overwritten_while_a_pass_is_under_way_is_not_brought_back() -> None:
+    stage = Scrubbed()
+    store = stage.cluster.nodes["node-2"].replicas.get(VOLUME_ID).store
+    with store.view() as view:
+        held = view.manifests("", 3)
+    page, chunks = _Page(store, "", held[-1][0]), [manifest.chunks[0] for _, manifest in held]
+    assert all(map(page.names, chunks))
+    for number in (0, 1):
+        assert stage.ask("node-1", ("put", (f"f{number}",), b"new")).outcome == ("ok", False)
+    stage.loop.run_until(lambda: False, 1)
+    assert sum(map(page.names, chunks)) == 1
