@@ -34,9 +34,7 @@ from davfs.dav.wire import (
 MAX_HEAD = 64 * 1024  # bytes of a request's line and fields
 DRAIN = 256 * 1024  # bytes of an unread body that are read to keep a connection
 DRAIN_TIME = 2.0  # seconds for it
-PEEK_TIME = (
-    0.1  # seconds that the answer waits for the rest of a chunked body, to be able to say whether the connection ends
-)
+PEEK_TIME = 0.1  # seconds that an answer waits for the rest of a chunked body, so as to say whether the connection ends
 LINGER_TIME = 2.0  # seconds that a closed connection still takes bytes, so that the client can read its answer
 LINGER_BYTES = 64 * LARGE
 NEXT_REQUEST = 0.02  # seconds that a thread waits for the next request before it turns to other connections
@@ -252,9 +250,7 @@ class DavRequest(_RequestBase):
             return True
         if body.broken or body.expects:
             return False
-        if (
-            body.remaining is None
-        ):  # it may be endless; who is not told would send the next request into a closed connection
+        if body.remaining is None:  # endless perhaps; who is not told sends the next request into a closed connection
             return self._peek(body)
         return body.remaining <= DRAIN
 
