@@ -40,18 +40,18 @@ FACTOR = 2.0
 
 @dataclass(frozen=True)
 class Measure:
-    """One line of the table: bytes on disk and resident, before and after everything has settled."""
+    """One line of the table: bytes on disk and resident, when the work ended and when everything has settled."""
 
     what: str
     seconds: float
-    peak_disk: int
+    ended_disk: int
     disk: int
-    peak_memory: int
+    ended_memory: int
     memory: int
     settled_s: float
 
     def row(self) -> str:
-        figures = (self.peak_disk, self.disk, self.peak_memory, self.memory)
+        figures = (self.ended_disk, self.disk, self.ended_memory, self.memory)
         sizes = "".join(f"{figure / MIB:>12.1f}" for figure in figures)
         return f"{self.what:<34}{self.seconds:>9.1f}{sizes}{self.settled_s:>10.1f}"
 
@@ -81,9 +81,9 @@ class Growth:
         began = time.monotonic()
         work()
         took = time.monotonic() - began
-        peak = disk(self._node.directory), resident()
+        ended = disk(self._node.directory), resident()
         settled = self._settle()
-        measure = Measure(what, took, peak[0], disk(self._node.directory), peak[1], resident(), settled)
+        measure = Measure(what, took, ended[0], disk(self._node.directory), ended[1], resident(), settled)
         self.measures.append(measure)
         print(measure.row(), flush=True)
 
