@@ -3,13 +3,15 @@
 The state machine refuses a node that keeps a volume's records. For chunks the node first gets no new ones, and its copies
 no longer count (``core/membership.py``, *leaving*). Once every upload that counted them is committed or has failed, a
 majority of each volume's replicas look whether every chunk that is named on it has W copies elsewhere, really there and not
-only named. Then it goes: from placement, from Raft (``voters.py``), and its certificate opens nothing any more.
+only named. Then it goes: from placement, from Raft (``voters.py``), and its certificate opens nothing any more. It is told
+as removed once Raft counts it no longer: a machine that is switched off before would be one that the others have to do
+without.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from davfs.cluster.collecting import ReplicaSource
@@ -30,6 +32,9 @@ COMMAND_S = 5.0
 BATCH = 5000
 """Digests in one question."""
 
+RAFT_S = 30.0
+"""Seconds for Raft's leader to take a node out."""
+
 APPLY_S = 5.0
 POLL_S = 0.05
 
@@ -43,13 +48,18 @@ class Departure:
 
     # --- for the administrator --------------------------------------------------------------------------------------
 
-    def remove(self, name: str) -> Protocol_[int]:
-        """Remove a node; how many chunks were named on it. :class:`NodeInUse` says what it still holds; then it stays."""
+    def remove(self, name: str, members: Callable[[], Collection[str]]) -> Protocol_[int]:
+        """Remove a node; how many chunks were named on it. :class:`NodeInUse` says what it still holds; then it stays.
+
+        ``members()``: who takes part in Raft, as far as this node knows. :class:`Unavailable` if the node is removed and
+        still takes part; asking again waits again.
+        """
         yield from self._submit("noop")
         state = self._site.state
         if name == self._site.node:
             raise Unavailable(f"{name} does not remove itself; use the configuration of another node")
         if name in state.membership.removed:
+            yield from self._out_of_raft(name, members)
             return 0
         chunks = 0
         if name in state.nodes:
@@ -64,7 +74,17 @@ class Departure:
                 raise
         yield from self._submit("node_remove", name)
         log.warning("%s was removed from the cluster", name)
+        yield from self._out_of_raft(name, members)
         return chunks
+
+    def _out_of_raft(self, name: str, members: Callable[[], Collection[str]]) -> Protocol_[None]:
+        ends = self._site.clock.now() + RAFT_S
+        while name in members():
+            if self._site.clock.now() > ends:
+                raise Unavailable(
+                    f"{name} is removed, but Raft still counts it: leave its machine on, and give the same command again"
+                )
+            yield Sleep(POLL_S)
 
     def _no_programs(self) -> None:
         """Programs count copies by themselves, and do not hear of a node that leaves while they hold a volume."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from davfs.cluster.departure import Departure
@@ -12,10 +12,13 @@ from davfs.node.admin import Handler
 
 
 class Removal:
-    """The administrator's method. ``run`` drives a protocol to its end."""
+    """The administrator's method. ``members()``: who takes part in Raft; ``run`` drives a protocol to its end."""
 
-    def __init__(self, departure: Departure, run: Callable[[Protocol_[int]], int]) -> None:
+    def __init__(
+        self, departure: Departure, members: Callable[[], Collection[str]], run: Callable[[Protocol_[int]], int]
+    ) -> None:
         self._departure = departure
+        self._members = members
         self._run = run
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -28,4 +31,4 @@ class Removal:
         name = args.get("name")
         if not isinstance(name, str) or not name:
             raise InvalidInput("name must be a text that is not empty")
-        return {"name": name, "chunks": self._run(self._departure.remove(name))}, b""
+        return {"name": name, "chunks": self._run(self._departure.remove(name, self._members))}, b""

@@ -108,7 +108,7 @@ class Administrators:
             self.refused += error is not None
             ended.append(value)
 
-        process.run(service.departure.remove(name), told, ("remove", name))
+        process.run(service.departure.remove(name, lambda: cluster.raft.members.everyone), told, ("remove", name))
         ends = cluster.loop.now + REMOVE_LIMIT_S
         while not ended and process.alive and cluster.loop.now < ends and not self._over:
             yield Sleep(LOOK_S)
@@ -144,4 +144,11 @@ class Administrators:
             node = cluster.take_away(name)
             cluster.enough.removed(name)
             random = Random(f"{cluster.loop.seed} {name} goes")  # noqa: S311  reproducible on purpose
-            cluster.loop.at(random.uniform(0.0, 15.0), node.crash)
+            cluster.loop.at(random.uniform(0.0, 15.0), lambda node=node: self._switch_off(node))  # type: ignore[misc]
+
+    def _switch_off(self, node: SimNode) -> None:
+        """Not before the command that removes it has returned, which is once Raft counts it no longer."""
+        if node.name in self._cluster.raft.members.everyone:
+            self._cluster.loop.at(LOOK_S, lambda: self._switch_off(node))
+        else:
+            node.crash()

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from davfs.core import references
 from davfs.core.model import STRICT
-from davfs.core.quorum import is_joint_majority
+from davfs.core.quorum import is_joint_majority, is_majority
 from davfs.core.record import decode
 from davfs.sim.cluster import VOLUME_ID, SimCluster, SimNode
 
@@ -92,6 +92,8 @@ class Losses:
             return False
         if replica and not self._others_vote(node.name):
             return False
+        if chunks and replica and not self._raft_goes_on(node.name):
+            return False
         return all(self.may_take(node.name, digest, named) for digest in self._lost(node, chunks, replica))
 
     def empty(self, node: SimNode, chunks: bool, replica: bool) -> None:
@@ -107,6 +109,12 @@ class Losses:
         if chunks:
             return [digest for volume, digest in node.chunks.list() if volume == VOLUME_ID]
         return node.stores[VOLUME_ID].small_chunks() if VOLUME_ID in node.stores else []
+
+    def _raft_goes_on(self, lost: str) -> bool:
+        """Whether a majority of Raft is left. A node that was removed may be switched off at any time."""
+        raft = self._cluster.raft
+        left = [name for name in raft.voters if name != lost and name not in raft.state.membership.removed]
+        return is_majority(left, raft.voters)
 
     def _others_vote(self, lost: str) -> bool:
         """Whether a majority of each set that decides, or is wanted, is left, and the store of every one of them counts: of

@@ -225,7 +225,9 @@ class Simulation:
         return not any(store.late for store in stores.values()) and caught_up(stores)
 
     def _stores(self) -> dict[str, ReplicaStore]:
-        return {name: self.cluster.nodes[name].stores[VOLUME_ID] for name in self.cluster.volume.replicas}
+        nodes = {name: self.cluster.nodes[name] for name in self.cluster.volume.replicas}
+        # A disk that was lost and never filled again is a failure, which was told already: it must not hide itself.
+        return {name: node.stores[VOLUME_ID] for name, node in nodes.items() if VOLUME_ID in node.stores}
 
     def _figures(self) -> dict[str, float]:
         operations = self.history.operations

@@ -24,3 +24,8 @@ FAILED_ONCE: dict[int, str] = {
     9639: "an attempt succeeded after the first was settled as a conflict copy, as in 4564",
     21216: "a node that had been behind fetched a chunk that was overwritten meanwhile, after the collector's last run",
 }
+
+MEMBERS_FAILED_ONCE: dict[int, str] = {
+    41759: "a node was told as removed while Raft still counted it: with another's disk lost, two of four voters were left",
+}
+"""The same with ``--members``."""

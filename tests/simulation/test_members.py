@@ -7,14 +7,16 @@ from collections import Counter
 
 import pytest
 
+from davfs.cluster.departure import RAFT_S
 from davfs.core.effects import Call
-from davfs.core.errors import NodeInUse, Unreachable
+from davfs.core.errors import NodeInUse, Unavailable, Unreachable
 from davfs.sim.cluster import VOLUME_ID
 from davfs.sim.minimise import command_of
 from davfs.sim.runs import play
 from davfs.sim.schedule import general
 from tests.simulation import members
 from tests.simulation.members import TWO_CHUNKS, join, remove, removed, replace
+from tests.simulation.seeds import MEMBERS_FAILED_ONCE
 from tests.simulation.stage import Stage
 
 SEEDS = int(os.environ.get("DAVFS_SIM_MEMBER_SEEDS", "6"))
@@ -30,6 +32,12 @@ def test_invariants_hold_while_nodes_come_and_go(first: int) -> None:
         figures.update({name: int(verdict.figures[name]) for name in ("joined", "removed")})
         assert not verdict.failures, f"{verdict.failures}; see {command_of(plan)}"
     assert figures["joined"] and figures["removed"]
+
+
+@pytest.mark.parametrize("seed", MEMBERS_FAILED_ONCE)
+def test_seeds_that_failed_once(seed: int) -> None:
+    verdict = play(general(seed, members=True))
+    assert not verdict.failures, f"{MEMBERS_FAILED_ONCE[seed]}: {verdict.failures}"
 
 
 @pytest.mark.parametrize("schedule", [members.slow_copies, members.needed_copies], ids=lambda schedule: schedule.__name__)
@@ -92,6 +100,22 @@ def test_a_removal_whose_helper_dies_is_carried_out_by_another() -> None:
     assert removed(stage, "node-4", "node-3") is None
     assert stage.ask("node-1", ("get", ("a",))).outcome == ("ok", TWO_CHUNKS)
     assert stage.failures() == []
+
+
+def test_a_node_is_told_as_removed_only_once_raft_does_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(admits=True)
+    join(stage)
+    raft = stage.cluster.raft
+    monkeypatch.setattr(raft, "reconfigure", lambda *_: False)  # the leader cannot make the change yet
+    ended = remove(stage, "node-4", "node-2")
+    assert stage.loop.run_until(lambda: "node-4" in raft.state.membership.removed, 10)
+    stage.wait(3.0)
+    assert not ended, "four vote: whoever is told of the removal may switch the machine off"
+    stage.wait(RAFT_S)
+    assert isinstance(ended[0][1], Unavailable) and "leave its machine on" in ended[0][1].message
+    monkeypatch.undo()
+    assert removed(stage, "node-4", "node-3") is None
+    assert "node-4" not in raft.voters
 
 
 def test_a_wiped_voter_that_is_readmitted_votes_by_the_leaders_word_alone() -> None:
