@@ -11,7 +11,7 @@ from typing import Any
 from davfs.cluster.fetcher import Fetcher
 from davfs.cluster.local_chunks import LocalChunks
 from davfs.cluster.replica import Replica
-from davfs.cluster.retiring import rescue_chunks
+from davfs.cluster.retiring import hand_over, rescue_chunks
 from davfs.cluster.site import Site
 from davfs.core.cluster_state import value_of
 from davfs.core.effects import Protocol_, Spawn, Submit, Wait
@@ -152,7 +152,7 @@ class Replicas:
         return volume.tenure.grant is None or volume.tenure.grant.address != self._site.node
 
     def _retire(self, volume_id: str) -> Protocol_[None]:
-        """Move a replica's small chunks to files and remove its database: it would come back as a new, empty one.
+        """Move a replica's small chunks to files, hand over what it alone has and remove its database: it would come back as a new, empty one.
 
         What this node knows of Raft's state may be old, right after a start: nothing is removed before Raft has confirmed
         that others keep the volume.
@@ -171,6 +171,7 @@ class Replicas:
                 replica = self._leaving[volume_id]
             replica.progress.notify()
             moved = yield from rescue_chunks(site, volume_id, replica.store)
+            yield from hand_over(site, volume_id, replica.store)
             with self._lock:
                 if self._may_drop(volume_id, replica):
                     del self._leaving[volume_id]

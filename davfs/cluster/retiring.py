@@ -1,17 +1,23 @@
-"""What a node still owes when it keeps a volume's records no longer: its copies of the small chunks.
+"""What a node still owes when it keeps a volume's records no longer: its copies of the small chunks, and what it alone has.
 
 Manifests name this node for chunks of at most 64 KiB that came with records and lie in the replica's database alone
 (``local_chunks.py``). They become files like all others before the database goes, so that every manifest stays true.
+
+In an ``available`` volume its records may have been acknowledged while it was cut off, and others may have taken its place
+meanwhile: no holder asks it for late records any more. So it gives them to the replicas that there are now.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Sequence
 
 from davfs.cluster.site import Site
-from davfs.core.effects import Protocol_, Sleep
-from davfs.core.errors import CorruptData
+from davfs.core.effects import Call, Gather, Protocol_, Reply, Sleep
+from davfs.core.errors import CorruptData, Unavailable
+from davfs.core.model import AVAILABLE, MIB, ORIGIN, Position
 from davfs.core.ports import ReplicaStore
+from davfs.core.record import decode
 
 log = logging.getLogger(__name__)
 
@@ -40,3 +46,43 @@ def rescue_chunks(site: Site, volume: str, store: ReplicaStore) -> Protocol_[int
             return moved
         after = page.after
         yield Sleep(0.0)  # others first
+
+
+def hand_over(site: Site, volume_id: str, store: ReplicaStore) -> Protocol_[int]:
+    """Give the records that may be in no other replica to those of now, as late ones; how many it offered.
+
+    One that has them durably is as many as had them before. :class:`Unavailable` if none takes them now. A strict volume
+    acknowledged none of them.
+    """
+    volume = site.state.volume(volume_id)
+    if volume.policy.consistency != AVAILABLE:
+        return 0
+    offered = 0
+    for page in _parted(volume_id, store):
+        args = {
+            "volume": volume_id,
+            "positions": [[list(at.epoch), at.seq] for at, _ in page],
+            "records": [len(data) for _, data in page],
+        }
+        blob = b"".join(data for _, data in page)
+        calls = [
+            Call(node, "replica.take_late", args, blob, timeout=site.timing.transfer) for node in volume.replica_set.members
+        ]
+        outcomes = yield Gather(calls, lambda _: False)
+        if not any(isinstance(reply, Reply) for reply in outcomes.values()):
+            raise Unavailable(f"no replica of {volume.name!r} takes the records that only this node has")
+        offered += len(page)
+    return offered
+
+
+def _parted(volume_id: str, store: ReplicaStore) -> Iterator[Sequence[tuple[Position, bytes]]]:
+    """The late records, then what the log has and not a majority, as far as this replica knows; a page is not empty."""
+    after = ORIGIN
+    while late := store.late_page(after, MIB):
+        yield late
+        after = late[-1][0]
+    first = store.firm.seq + 1
+    while first <= store.last.seq:
+        data = store.read_log(first, MIB)
+        yield [(decode(record, volume_id).position, record) for record in data]
+        first += len(data)

@@ -30,6 +30,7 @@ from davfs.core.errors import (
     VolumeNotFound,
 )
 from davfs.core.model import Epoch, position
+from davfs.core.record import decode
 
 Handler: TypeAlias = Callable[[str, Mapping[str, Any], bytes], Protocol_[Reply]]
 
@@ -49,6 +50,7 @@ class Service:
             "replica.confirm": self._checked(self._confirm),
             "replica.read_log": self._checked(self._read_log),
             "replica.read_late": self._checked(self._read_late),
+            "replica.take_late": self._checked(self._take_late),
             "replica.catch_up": self._checked(self._catch_up),
             "replica.snapshot": self._checked(self._snapshot),
             "replica.snapshot_read": self._checked(self._snapshot_read),
@@ -125,6 +127,23 @@ class Service:
         page = replica.store.late_page(position(args["after"]), int(args["limit"]))
         places = [[list(at.epoch), at.seq] for at, _ in page]
         return Reply({"positions": places, "records": [len(data) for _, data in page]}, b"".join(data for _, data in page))
+
+    def _take_late(self, peer: str, args: Mapping[str, Any], blob: bytes) -> Protocol_[Reply]:
+        """Keep records of a replica that goes away (``retiring.py``), which the holder settles like any late ones."""
+        replica = yield from self._replicas.wait_for(args["volume"])
+        grant = self._site.state.volume(replica.volume).tenure.grant
+        places = [position(at) for at in args["positions"]]
+        records = list(zip(places, unpack(blob, args["records"]), strict=True))
+        for at, data in records:
+            if decode(data, replica.volume).position != at:
+                raise CorruptData(f"{peer} sent another late record than {at}")
+        with replica.store.view() as view:
+            records = [one for one in records if not view.is_settled(one[0])]
+        if grant is not None and any(at.epoch >= grant.epoch for at, _ in records):
+            raise Unavailable("the holder of these records may still be committing them; try again later")
+        if records:
+            replica.store.add_late(records)
+        return Reply({})
 
     def _read_log(self, peer: str, args: Mapping[str, Any], blob: bytes) -> Protocol_[Reply]:
         replica = yield from self._replicas.wait_for(args["volume"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from davfs.core.facts import MergeView
@@ -47,6 +48,11 @@ class LateStore(Protocol):
 
     def late_page(self, after: Position, limit_bytes: int) -> list[tuple[Position, bytes]]:
         """Late records that follow a position, by position; at least one if there is one."""
+        ...
+
+    def add_late(self, records: Sequence[tuple[Position, bytes]]) -> None:
+        """Durably keep records of a replica that goes away as late ones, but for those that the log here has, or that were
+        settled."""
         ...
 
     def drop_late(self) -> int:

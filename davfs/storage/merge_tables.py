@@ -168,6 +168,14 @@ def late_page(db: sqlite3.Connection, after: Position, limit_bytes: int) -> list
     return found
 
 
+def add_late(db: sqlite3.Connection, records: Sequence[tuple[Position, bytes]]) -> None:
+    """Keep records as late ones; those that are late already stay as they are."""
+    db.executemany(
+        "INSERT OR IGNORE INTO late (incarnation, counter, seq, record) VALUES (?, ?, ?, ?)",
+        [(*at.epoch, at.seq, record) for at, record in records],
+    )
+
+
 def drop_handled(db: sqlite3.Connection, committed: Position) -> int:
     """Forget late records that need no handling any more; how many."""
     rows = db.execute("SELECT incarnation, counter, seq FROM late").fetchall()

@@ -208,6 +208,19 @@ class ReplicaDb(IndexReads):
         with self._reading() as db:
             return merge_tables.late_page(db, after, limit_bytes)
 
+    def add_late(self, records: Sequence[tuple[Position, bytes]]) -> None:
+        """Durably keep records of a replica that goes away as late ones, but for those that the log here has, or that were
+        settled."""
+        with self._writing(durable=True) as db:
+            merge_tables.add_late(db, [one for one in records if not self._has(db, one[0])])
+            (late,) = db.execute("SELECT count(*) FROM late").fetchone()
+            db.execute("COMMIT")
+            self._late = late
+
+    def _has(self, db: sqlite3.Connection, at: Position) -> bool:
+        logged = at.seq <= self._last.seq and record_log.position(db, at.seq) == at
+        return logged or merge_tables.handled(db, at, self._committed)
+
     def drop_late(self) -> int:
         """Forget late records that were settled, or are in the committed history after all; how many."""
         if not self._late:

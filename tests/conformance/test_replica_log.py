@@ -89,6 +89,16 @@ def test_a_cut_tail_is_late_and_kept(store):
     assert store.last == ORIGIN
 
 
+def test_late_records_of_another_replica_are_kept_but_for_what_is_here(store):
+    logged(store, record(1), record(2), record(3))
+    logged(store, record(2, E2), cut_from=2)
+    theirs = [(one.position, encode(one)) for one in (record(1), record(2), record(2, E2), record(4))]
+    store.add_late(theirs)
+    store.add_late(theirs)
+    assert [place for place, _ in store.late_records()] == [at(2), at(3), at(4)]
+    assert store.late == 3
+
+
 def test_what_the_log_has_again_is_not_late(store):
     logged(store, record(1), record(2), record(3))
     logged(store, cut_from=2)

@@ -18,7 +18,7 @@ from tests.golden.history import E2, VOLUME
 from tests.property.test_bad_bytes import TOKEN, Node, truth
 
 BEHIND = 4
-METHODS = ("replica.seal", "replica.append", "replica.confirm", "replica.read_log", "replica.read_late",
+METHODS = ("replica.seal", "replica.append", "replica.confirm", "replica.read_log", "replica.read_late", "replica.take_late",
     "replica.snapshot_read", "replica.standing",
            "chunk.put", "chunk.get", "chunk.check", "chunk.free", "chunk.held", "chunk.keep", "chunk.collect_begin",
            "chunk.collect_page", "chunk.collect_remove")  # fmt: skip
@@ -37,7 +37,7 @@ def make_call(random: Random) -> bytes:
         "chunks": [], "committed": BEHIND, "first": 1, "limit": 1000, "trim": 0, "digest": "0" * 64, "after": [[0, 0], 0],
         "id": "x",
         "offset": 0, "size": 100, "digests": ["0" * 64], "run": "r", "since": 5,
-        "volumes": [VOLUME],
+        "volumes": [VOLUME], "positions": [[list(before[BEHIND + 1].epoch), BEHIND + 1]],
     }  # fmt: skip
     while random.random() < 0.7:
         name = random.choice([*args, "x"])

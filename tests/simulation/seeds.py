@@ -26,6 +26,7 @@ FAILED_ONCE: dict[int, str] = {
 }
 
 MEMBERS_FAILED_ONCE: dict[int, str] = {
+    42500: "available: a holder that was cut off lost its place meanwhile, and dropped what it alone had acknowledged",
     41759: "a node was told as removed while Raft still counted it: with another's disk lost, two of four voters were left",
 }
 """The same with ``--members``."""

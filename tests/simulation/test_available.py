@@ -54,7 +54,7 @@ class Parted(Stage):
     def trees(self) -> list[dict[str, int]]:
         """Of each replica: path -> size."""
         found = []
-        for node in self.cluster.nodes.values():
+        for node in [node for node in self.cluster.nodes.values() if VOLUME_ID in node.stores]:
             with node.stores[VOLUME_ID].view() as view:
                 paths: dict[str, int] = {}
                 todo = [(ROOT, "")]
@@ -114,6 +114,22 @@ def test_both_sides_of_a_cut_go_on_and_all_of_it_is_there(kill: bool) -> None:
     assert {outcome.outcome for outcome in stage.outcomes()} == {late.MERGED}
     for node in stage.cluster.names:
         assert stage.ask(node, ("get", (lost,))).outcome == ("ok", b"333")
+
+
+def test_who_lost_its_place_while_cut_off_hands_over_what_it_alone_acknowledged() -> None:
+    stage = Parted(AVAILABLE)
+    _both_sides_write(stage)
+    stage.cluster.command("replicas_want", VOLUME_ID, "", "node-1")
+    assert stage.loop.run_until(lambda: stage.cluster.volume.replicas == ("node-2", "node-3"), 60)
+    stage.cluster.network.heal()
+    gone = stage.cluster.nodes["node-1"]
+    assert stage.loop.run_until(lambda: VOLUME_ID not in gone.stores, 60), "its replica is dropped in the end"
+    kept = [stage.cluster.nodes[name].stores[VOLUME_ID] for name in ("node-2", "node-3")]
+    assert stage.loop.run_until(lambda: not any(store.late for store in kept), 60)
+    wanted = {"a": 6, "a (conflict 1.1.4)": 3, "mine": 2, "d": 0, "d/x": 4, "d/y": 5}
+    assert stage.trees() == [wanted] * 2
+    assert stage.ask("node-3", ("get", ("a (conflict 1.1.4)",))).outcome == ("ok", b"333")
+    assert stage.loop.failures == []
 
 
 def test_a_seal_alone_does_not_make_firm_what_the_holder_did_alone(monkeypatch: pytest.MonkeyPatch) -> None:
