@@ -11,12 +11,13 @@ without.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from davfs.cluster.collecting import ReplicaSource
 from davfs.cluster.replica import Replica
 from davfs.cluster.site import Site
+from davfs.consensus.membership import Members
 from davfs.core.cluster_state import VolumeState, value_of
 from davfs.core.effects import Call, Protocol_, Reply, Sleep, Submit
 from davfs.core.errors import DavfsError, InvalidInput, NodeInUse, QuorumLost, Unavailable
@@ -48,7 +49,7 @@ class Departure:
 
     # --- for the administrator --------------------------------------------------------------------------------------
 
-    def remove(self, name: str, members: Callable[[], Collection[str]]) -> Protocol_[int]:
+    def remove(self, name: str, members: Callable[[], Members]) -> Protocol_[int]:
         """Remove a node; how many chunks were named on it. :class:`NodeInUse` says what it still holds; then it stays.
 
         ``members()``: who takes part in Raft, as far as this node knows. :class:`Unavailable` if the node is removed and
@@ -69,6 +70,7 @@ class Departure:
                 # Whoever counted on it by an older state has committed by then or lost its lease: its refresh needs Raft.
                 yield Sleep(self._site.timing.ttl + self._site.timing.commit)
                 chunks = yield from self._check_chunks(name)
+                self._check_votes(name, members())
             except DavfsError:
                 yield from self._submit("node_stay", name)
                 raise
@@ -77,9 +79,21 @@ class Departure:
         yield from self._out_of_raft(name, members)
         return chunks
 
-    def _out_of_raft(self, name: str, members: Callable[[], Collection[str]]) -> Protocol_[None]:
+    def _check_votes(self, name: str, members: Members) -> None:
+        """Whether Raft goes on without the node: it is refused by all from the moment when it is removed, and until the
+        leader has taken it out of Raft its vote is one that is missing."""
+        site = self._site
+        lost = site.state.membership.renewing
+        able = [v for v in members.voters if v != name and v not in lost and (v == site.node or site.up(v))]
+        if name in members.voters and not is_majority(able, members.voters):
+            raise NodeInUse(
+                f"Raft needs the vote of {name}: of the others only {', '.join(able)} answer; start the rest, or readmit"
+                " those that lost their disk, then try again"
+            )
+
+    def _out_of_raft(self, name: str, members: Callable[[], Members]) -> Protocol_[None]:
         ends = self._site.clock.now() + RAFT_S
-        while name in members():
+        while name in members().everyone:
             if self._site.clock.now() > ends:
                 raise Unavailable(
                     f"{name} is removed, but Raft still counts it: leave its machine on, and give the same command again"

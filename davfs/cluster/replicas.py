@@ -152,7 +152,8 @@ class Replicas:
         return volume.tenure.grant is None or volume.tenure.grant.address != self._site.node
 
     def _retire(self, volume_id: str) -> Protocol_[None]:
-        """Move a replica's small chunks to files, hand over what it alone has and remove its database: it would come back as a new, empty one.
+        """Move a replica's small chunks to files, hand over what it alone has and remove its database: it would come back as
+        a new, empty one.
 
         What this node knows of Raft's state may be old, right after a start: nothing is removed before Raft has confirmed
         that others keep the volume.

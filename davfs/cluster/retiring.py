@@ -81,7 +81,7 @@ def _parted(volume_id: str, store: ReplicaStore) -> Iterator[Sequence[tuple[Posi
     while late := store.late_page(after, MIB):
         yield late
         after = late[-1][0]
-    first = store.firm.seq + 1
+    first = max(store.firm, store.floor).seq + 1  # a snapshot may have brought more than is known to be firm
     while first <= store.last.seq:
         data = store.read_log(first, MIB)
         yield [(decode(record, volume_id).position, record) for record in data]

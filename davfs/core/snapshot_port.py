@@ -48,7 +48,7 @@ class SnapshotStore(Protocol):
         known to be one of it.
 
         Incarnation and seal stay; what this log has and the snapshot's history has not becomes late.
-        :class:`CorruptData` and nothing changed if it is not what was announced. ValueError if it is no later than
+        :class:`CorruptData` and nothing changed if it is not what was announced. :class:`Unavailable` if it is no later than
         what is here.
         """
         ...

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from davfs.cluster.departure import Departure
+from davfs.consensus.membership import Members
 from davfs.core.effects import Protocol_
 from davfs.core.errors import InvalidInput
 from davfs.node.admin import Handler
@@ -15,7 +16,7 @@ class Removal:
     """The administrator's method. ``members()``: who takes part in Raft; ``run`` drives a protocol to its end."""
 
     def __init__(
-        self, departure: Departure, members: Callable[[], Collection[str]], run: Callable[[Protocol_[int]], int]
+        self, departure: Departure, members: Callable[[], Members], run: Callable[[Protocol_[int]], int]
     ) -> None:
         self._departure = departure
         self._members = members

@@ -152,7 +152,7 @@ class Node:
         self.programs = Programs(config, self.state, self.raft, self.expiry.remaining, self.site.request_id)
         self.admission = Admission(config, self.state, self.raft, self.client, self.site.request_id)
         self.past = Past(config, self.state, self.raft, self.client, directory.incarnation)
-        self.removal = Removal(self.service.departure, lambda: self.raft.members.everyone, self.runtime.run)
+        self.removal = Removal(self.service.departure, lambda: self.raft.members, self.runtime.run)
         self.replica_admin = ReplicaAdmin(self.site, self.raft, self.client, self.gateway.followers)
         limits = config.limits
         self.collector, self.collecting = self._make_collector(directory)

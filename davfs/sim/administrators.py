@@ -108,7 +108,7 @@ class Administrators:
             self.refused += error is not None
             ended.append(value)
 
-        process.run(service.departure.remove(name, lambda: cluster.raft.members.everyone), told, ("remove", name))
+        process.run(service.departure.remove(name, lambda: cluster.raft.members), told, ("remove", name))
         ends = cluster.loop.now + REMOVE_LIMIT_S
         while not ended and process.alive and cluster.loop.now < ends and not self._over:
             yield Sleep(LOOK_S)

@@ -1,6 +1,6 @@
 """Invariant 6, watched at each moment: no collector run removes a chunk that is referenced. And what nothing refers to goes.
 
-A copy that was set aside is judged by the newest committed state on any disk: if that names the chunk, W copies must
+A copy that was set aside is judged by the newest committed state: if that names the chunk, W copies must
 be left elsewhere. (An old, forgotten copy on a node that did not acknowledge the new one may go: it is fetched again.)
 May import only core and the simulator's own parts.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from davfs.core.model import ORIGIN
 from davfs.core.ports import ReplicaStore
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class CollectedWatch:
         self._quorum = write_quorum
         self.injured: Callable[[str], set[str]] = lambda digest: set()  # nodes that a fault took a copy from
         self.removed = 0
+        self._newest, self._names = ORIGIN, set[str]()
         cluster.watch.on_removed = self._on_removed
 
     def copies(self, digest: str) -> int:
@@ -47,10 +49,14 @@ class CollectedWatch:
         return found
 
     def _named(self) -> set[str]:
-        """The chunks that the newest committed state on any disk names."""
+        """The chunks that the newest committed state names: one on any disk, or one that was on a disk which was lost since
+        (the others have its records, and may not know yet that they are committed)."""
         stores: list[ReplicaStore] = [n.stores[self._volume] for n in self._cluster.nodes.values() if n.stores]
-        with max(stores, key=lambda store: store.committed).view() as view:
-            return {chunk.digest for chunk in view.chunks()}
+        newest = max(stores, key=lambda store: store.committed)
+        if newest.committed >= self._newest:
+            with newest.view() as view:
+                self._newest, self._names = view.committed, {chunk.digest for chunk in view.chunks()}
+        return self._names
 
     def _on_removed(self, node: str, digest: str) -> None:
         self.removed += 1

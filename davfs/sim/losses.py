@@ -111,9 +111,10 @@ class Losses:
         return node.stores[VOLUME_ID].small_chunks() if VOLUME_ID in node.stores else []
 
     def _raft_goes_on(self, lost: str) -> bool:
-        """Whether a majority of Raft is left. A node that was removed may be switched off at any time."""
+        """Whether a majority of Raft is left. A node that is being removed may be switched off before its vote is gone."""
         raft = self._cluster.raft
-        left = [name for name in raft.voters if name != lost and name not in raft.state.membership.removed]
+        going = (*raft.state.membership.removed, *raft.state.membership.leaving)
+        left = [name for name in raft.voters if name != lost and name not in going]
         return is_majority(left, raft.voters)
 
     def _others_vote(self, lost: str) -> bool:

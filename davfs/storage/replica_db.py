@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from davfs.core.chunk_port import ChunkPage
-from davfs.core.errors import CorruptData, NoSpace
+from davfs.core.errors import CorruptData, NoSpace, Unavailable
 from davfs.core.model import ORIGIN, Epoch, Position
 from davfs.core.ports import AppliedRecord, StoredDocument
 from davfs.core.snapshot_port import Snapshot
@@ -418,7 +418,7 @@ class ReplicaDb(IndexReads):
             if arrived[0].position < self._last:  # the same: it may have to be installed again, when what follows was lost
                 ready.close()
                 self._snapshots.discard()
-                raise ValueError(f"a snapshot at {arrived[0].position} brings nothing to a log that ends at {self._last}")
+                raise Unavailable(f"a snapshot at {arrived[0].position} brings nothing to a log that ends at {self._last}")
             self._check_open()
             carry_over(self._db, ready, self.incarnation, self._sealed)
             with self._remembered.changing(), self._nobody_reading():

@@ -39,7 +39,7 @@ def remove(stage: Stage, name: str, helper: str) -> list[tuple[Any, BaseExceptio
     ended: list[tuple[Any, BaseException | None]] = []
     node = stage.cluster.nodes[helper]
     assert node.process is not None
-    removal = node.service.departure.remove(name, lambda: stage.cluster.raft.members.everyone)
+    removal = node.service.departure.remove(name, lambda: stage.cluster.raft.members)
     node.process.run(removal, lambda value, error: ended.append((value, error)), ("remove",))
     return ended
 

@@ -27,6 +27,9 @@ FAILED_ONCE: dict[int, str] = {
 
 MEMBERS_FAILED_ONCE: dict[int, str] = {
     42500: "available: a holder that was cut off lost its place meanwhile, and dropped what it alone had acknowledged",
+    43291: "a node was removed, and from then on refused by all, while Raft could not go on without its vote",
+    43349: "an old snapshot that had arrived ended the collector's task instead of one attempt of it",
+    43973: "the checker of collectors forgot what was committed with the disk of the one node that knew of it",
     41759: "a node was told as removed while Raft still counted it: with another's disk lost, two of four voters were left",
 }
 """The same with ``--members``."""

@@ -102,6 +102,19 @@ def test_a_removal_whose_helper_dies_is_carried_out_by_another() -> None:
     assert stage.failures() == []
 
 
+def test_a_node_whose_vote_raft_needs_is_not_removed() -> None:
+    stage = Stage(admits=True)
+    join(stage)
+    stage.cluster.nodes["node-2"].crash()
+    refused = removed(stage, "node-4", "node-3")
+    assert isinstance(refused, NodeInUse) and "needs the vote of node-4" in refused.message
+    state = stage.cluster.raft.state
+    assert "node-4" in state.nodes and "node-4" not in state.membership.leaving, "nothing was changed"
+    stage.cluster.nodes["node-2"].start()
+    stage.wait(2.0)
+    assert removed(stage, "node-4", "node-3") is None
+
+
 def test_a_node_is_told_as_removed_only_once_raft_does_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Stage(admits=True)
     join(stage)
