@@ -77,3 +77,12 @@ def test_without_davfs_there_are_times_but_no_ratios() -> None:
     page = render([], OPERATIONS, [APACHE], _samples())
     assert "1 s (1 s)" in page
     assert "How many times" not in page
+
+
+def test_the_floor_says_which_goals_no_server_could_reach() -> None:
+    samples = _samples()
+    samples.add(PUT.key, "floor", [0.001])
+    samples.add(BIG.key, "floor", [0.55])
+    page = render([], OPERATIONS, [DAVFS, APACHE, Server("floor", "floor")], samples)
+    assert "| PUT 1 KiB | 3.90 | 1.95 | within reach |" in page
+    assert "| GET 256 MiB | 1.82 | 2.00 | out of reach of any server |" in page
