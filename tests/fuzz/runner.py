@@ -83,8 +83,8 @@ class Hang(BaseException):
     """Not an Exception: nobody is to take it for a bad input."""
 
 
-def run(parser: Parser, seed: int, inputs: int, seconds: float = float("inf")) -> Report:
-    """Try so many inputs, or for so long."""
+def run(parser: Parser, seed: int, inputs: int, seconds: float = float("inf"), kinds: int = KINDS) -> Report:
+    """Try so many inputs, or for so long, or until there are so many kinds of findings."""
     report = Report(parser.name)
     mutator = Mutator(seed, parser.good, parser.tokens, parser.limit, parser.intact)
     began = time.perf_counter()
@@ -92,7 +92,7 @@ def run(parser: Parser, seed: int, inputs: int, seconds: float = float("inf")) -
     with ExitStack() as stack:
         stack.enter_context(_watched())
         attempt = parser.begin(stack)
-        while report.inputs < inputs and len(report.findings) < KINDS:
+        while report.inputs < inputs and len(report.findings) < kinds:
             report.seconds = time.perf_counter() - began
             if report.seconds > seconds:
                 break

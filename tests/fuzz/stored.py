@@ -51,6 +51,9 @@ def _record(data: bytes) -> None:
     body = data[19:]
     whole = data[:3] + blake3(body).digest(16) + body
     found = record.decode(whole, VOLUME)
+    numbers = (*found.position.epoch, found.position.seq, found.at_ns)
+    assert all(type(number) is int and -(1 << 63) <= number < 1 << 63 for number in numbers), numbers
+    assert all(type(text) is str for text in (found.kind, found.request_id, found.who)), found
     for change in found.changes:
         for key in change.keys:
             try:
