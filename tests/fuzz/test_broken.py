@@ -58,7 +58,7 @@ BROKEN: dict[str, tuple[str, Any, str]] = {
     "destination": ("davfs.dav.target._unquote", _unquote, "UnicodeDecodeError"),
     "timeout": ("davfs.dav.lock._SECONDS", re.compile(r"second-(\d+)", re.IGNORECASE), "ValueError"),
     "dates": ("davfs.dav.dates.InvalidOperation", ZeroDivisionError, "InvalidOperation"),
-    "conditions": ("davfs.dav.conditions.parse_http_date", lambda text: calendar.timegm(parsedate(text)), "TypeError"),
+    "conditions": ("davfs.dav.conditions.parse_http_date", lambda text: calendar.timegm(parsedate(text) or ()), "ValueError"),
     "checksums": ("davfs.dav.checksums.InvalidInput", ValueError, "ValueError"),
     "numbers": ("davfs.dav.uploads._NUMBER", re.compile(r"\d+"), "ValueError"),
     "authorization": ("davfs.dav.authenticator._basic", _basic, "Error"),
