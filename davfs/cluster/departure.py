@@ -21,6 +21,8 @@ from davfs.consensus.membership import Members
 from davfs.core.cluster_state import VolumeState, value_of
 from davfs.core.effects import Call, Protocol_, Reply, Sleep, Submit
 from davfs.core.errors import DavfsError, InvalidInput, NodeInUse, QuorumLost, Unavailable
+from davfs.core.model import AVAILABLE
+from davfs.core.ports import ReplicaStore
 from davfs.core.quorum import is_majority
 
 log = logging.getLogger(__name__)
@@ -145,7 +147,7 @@ class Departure:
         """Look through this node's replica of a volume: how many chunks are named on a node, and how many need it."""
         volume, name = self._site.state.volume(_text(args, "volume")), _text(args, "name")
         replica = yield from self._replicas.wait_for(volume.id)
-        yield from self._wait_applied(replica, volume.name)
+        yield from self._wait_applied(replica, volume)
         with replica.store.view() as view:
             digests = sorted({chunk.digest for chunk in view.chunks() if name in chunk.nodes})
         copies = dict.fromkeys(digests, 0)
@@ -163,13 +165,22 @@ class Departure:
         short = sum(count < volume.policy.write_quorum for count in copies.values())
         return Reply({"named": len(digests), "short": short})
 
-    def _wait_applied(self, replica: Replica, volume: str) -> Protocol_[None]:
-        """What is in the log now may have been acknowledged: it must be in the index before that is looked through."""
-        wanted, ends = replica.store.last.seq, self._site.clock.now() + APPLY_S
-        while replica.store.committed.seq < wanted:
+    def _wait_applied(self, replica: Replica, volume: VolumeState) -> Protocol_[None]:
+        """What is in the log now, or late in an available volume, may have been acknowledged: it must be in the index before
+        that is looked through."""
+        store, ends = replica.store, self._site.clock.now() + APPLY_S
+        wanted, available = store.last.seq, volume.policy.consistency == AVAILABLE
+        while store.committed.seq < wanted or (available and self._has_late(store)):
             if self._site.clock.now() > ends:
-                raise Unavailable(f"{volume!r} has records that no holder has committed yet: list its files, then try again")
+                raise Unavailable(
+                    f"{volume.name!r} has records that no holder has committed yet: list its files, then try again"
+                )
             yield Sleep(POLL_S)
+
+    @staticmethod
+    def _has_late(store: ReplicaStore) -> bool:
+        store.drop_late()
+        return store.late > 0
 
     def holds(self, _peer: str, args: Mapping[str, Any], _blob: bytes) -> Protocol_[Reply]:
         """For each digest, whether this node has a copy (verified when it is read and scrubbed, not now)."""
