@@ -157,3 +157,26 @@ def test_both_sides_of_a_cut_write_and_all_of_it_is_there(parted: PartedCluster)
         f"{len(alone.kept)} files and directories alone, {len(together.kept)} together, {len(copies)} conflict copies;"
         f" merged within {merged_s:.1f} s"
     )
+
+
+def test_who_lost_its_place_while_cut_off_hands_over_what_it_alone_acknowledged(parted: PartedCluster) -> None:
+    parted.davfs(1, "volume", "create", "demo", "--consistency", "available")
+    parted.until("the volume", lambda: made(parted, 1, "shared"), 30)
+    holder = parted.davfs(1, "volume", "show", "demo", "--json")["holder"]
+    cut_off = int(holder.removeprefix("node-"))
+    others = [number for number in parted.numbers if number != cut_off]
+    parted.cut(cut_off)
+    alone = Side(parted, cut_off, "alone")
+    alone.start()
+    parted.until("writes of the one that is cut off", lambda: len(alone.kept) > 10, 60)
+    alone.stop.set()
+    alone.join(30)
+    assert any(alone.headers)
+
+    parted.davfs(others[0], "volume", "replace-replica", "demo", "--remove", holder)
+    parted.heal()
+    unknown, wanted = alone.unknown, {path: content for path, content in alone.kept.items() if content}
+    last = [path for path in wanted if path.startswith("alone") and path not in unknown][-1]
+    parted.until("what the cut-off node had", lambda: get_all(parted, others[1], [last])[last] is not None, 60)
+    lost = {path: content for path, content in get_all(parted, others[1], wanted).items() if content != wanted[path]}
+    assert not lost.keys() - unknown, f"{lost}\n{parted.story()}"
