@@ -33,6 +33,7 @@ from davfs.core.effects import Protocol_
 from davfs.core.errors import ChunkMissing, DavfsError, InvalidInput, StaleEpoch, TokenRefused, VolumeNotFound
 from davfs.core.grants import Grant, Tenure
 from davfs.core.model import Epoch
+from davfs.core.ports import ReplicaStore
 from davfs.crdt.documents import AutomergeDocuments
 from davfs.storage.replica_db import ReplicaDb
 
@@ -84,6 +85,9 @@ class WorkingCopy:
         if volume_id != self._replica.volume:
             raise VolumeNotFound(f"this program works in another volume than {volume_id}")
         return self._replica
+
+    def store_here(self, volume_id: str) -> ReplicaStore | None:
+        return self._replica.store if volume_id == self._replica.volume else None
 
 
 class Session:

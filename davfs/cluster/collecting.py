@@ -13,12 +13,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from davfs.cluster.replica import Replica
+from davfs.cluster.retiring import parted
 from davfs.cluster.site import Site
 from davfs.core import grants
 from davfs.core.chunking import digest_of
 from davfs.core.effects import Protocol_, Reply, Sleep, Wait
 from davfs.core.errors import ChunkMissing, CorruptData, DavfsError, StaleEpoch
 from davfs.core.model import Epoch
+from davfs.core.ports import ReplicaStore
 from davfs.core.record import decode
 from davfs.core.references import of_records
 
@@ -34,6 +36,10 @@ class ReplicaSource(Protocol):
     """Where a handler finds the replica of a volume (``Replicas``; a program's one working copy)."""
 
     def wait_for(self, volume_id: str) -> Protocol_[Replica]: ...
+
+    def store_here(self, volume_id: str) -> ReplicaStore | None:
+        """The store of a volume's records on this node, whether it is to keep them or not rid of them yet."""
+        ...
 
 
 class Collecting:
@@ -82,10 +88,21 @@ class Collecting:
         return Reply({"old": old, "seen": page.seen, "bytes": page.seen_bytes, "after": page.after})
 
     def remove(self, peer: str, args: Mapping[str, Any], blob: bytes) -> Protocol_[Reply]:
-        """Set aside chunks that nothing names."""
+        """Set aside chunks that nothing names, and no record that this node alone may have: it may have lost its place among
+        the replicas while it was cut off, and then nobody has asked for its late records."""
         yield from self._check(args)
-        count, size = self._site.chunks.remove(args["volume"], [str(d) for d in args["digests"]], self._before(args))
+        volume = args["volume"]
+        spared = self._named_alone(volume)
+        digests = [digest for digest in map(str, args["digests"]) if digest not in spared]
+        count, size = self._site.chunks.remove(volume, digests, self._before(args))
         return Reply({"count": count, "bytes": size})
+
+    def _named_alone(self, volume: str) -> set[str]:
+        store = self._replicas.store_here(volume)
+        if store is None:
+            return set()
+        records = (decode(data, volume) for page in parted(volume, store) for _, data in page)
+        return set(of_records(records))
 
     def named(self, peer: str, args: Mapping[str, Any], blob: bytes) -> Protocol_[Reply]:
         """What the late records of this replica would name, and how far its log goes."""

@@ -15,7 +15,7 @@ from davfs.cluster.retiring import hand_over, rescue_chunks
 from davfs.cluster.site import Site
 from davfs.core.cluster_state import value_of
 from davfs.core.effects import Protocol_, Spawn, Submit, Wait
-from davfs.core.errors import DavfsError, StaleEpoch, VolumeNotFound
+from davfs.core.errors import DavfsError, StaleEpoch, Unavailable, VolumeNotFound
 from davfs.core.ports import ReplicaStore
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,12 @@ class Replicas:
             return self.get(volume_id).store
         except VolumeNotFound:
             return None
+
+    def store_here(self, volume_id: str) -> ReplicaStore | None:
+        """See the port (``collecting.py``). :class:`Unavailable` while it waits to be opened and removed."""
+        if volume_id in self._left_over and self._is_unwanted(volume_id):
+            raise Unavailable(f"{self._site.node} has not looked yet at what it kept of volume {volume_id}")
+        return self._store_of(volume_id)
 
     def all(self) -> list[Replica]:
         return list(self._replicas.values())

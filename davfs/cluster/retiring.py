@@ -14,10 +14,11 @@ from collections.abc import Iterator, Sequence
 
 from davfs.cluster.site import Site
 from davfs.core.effects import Call, Gather, Protocol_, Reply, Sleep
-from davfs.core.errors import CorruptData, Unavailable
+from davfs.core.errors import ChunkMissing, CorruptData, Unavailable
 from davfs.core.model import AVAILABLE, MIB, ORIGIN, Position
 from davfs.core.ports import ReplicaStore
 from davfs.core.record import decode
+from davfs.core.references import of_records
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,8 @@ def hand_over(site: Site, volume_id: str, store: ReplicaStore) -> Protocol_[int]
     if volume.policy.consistency != AVAILABLE:
         return 0
     offered = 0
-    for page in _parted(volume_id, store):
+    for page in parted(volume_id, store):
+        _keep_chunks(site, volume_id, page)
         args = {
             "volume": volume_id,
             "positions": [[list(at.epoch), at.seq] for at, _ in page],
@@ -75,7 +77,16 @@ def hand_over(site: Site, volume_id: str, store: ReplicaStore) -> Protocol_[int]
     return offered
 
 
-def _parted(volume_id: str, store: ReplicaStore) -> Iterator[Sequence[tuple[Position, bytes]]]:
+def _keep_chunks(site: Site, volume_id: str, records: Sequence[tuple[Position, bytes]]) -> None:
+    """Begin the grace of their chunks anew: a collector that looked at the replicas before they got the records spares them."""
+    for digest in set(of_records(decode(data, volume_id) for _, data in records)):
+        try:
+            site.chunks.keep(volume_id, digest)
+        except (ChunkMissing, CorruptData) as error:
+            log.info("volume %s: %s", volume_id, error)
+
+
+def parted(volume_id: str, store: ReplicaStore) -> Iterator[Sequence[tuple[Position, bytes]]]:
     """The late records, then what the log has and not a majority, as far as this replica knows; a page is not empty."""
     after = ORIGIN
     while late := store.late_page(after, MIB):

@@ -68,6 +68,9 @@ class Node:
         yield from ()
         return self.replica
 
+    def store_here(self, volume):
+        return self.store
+
     def ask(self, method, args, blob=b""):
         return run(self.service.handlers[method]("node-2", args, blob))
 

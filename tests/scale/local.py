@@ -19,7 +19,7 @@ from davfs.cluster.volume import HeldVolume
 from davfs.core.cluster_state import ClusterState, value_of
 from davfs.core.effects import Protocol_
 from davfs.core.errors import Unavailable
-from davfs.core.ports import Documents
+from davfs.core.ports import Documents, ReplicaStore
 from davfs.crdt.documents import AutomergeDocuments
 from davfs.storage.chunk_store import DiskChunkStore
 from davfs.storage.replica_db import ReplicaDb
@@ -63,6 +63,9 @@ class _One:
     def wait_for(self, volume_id: str) -> Protocol_[Replica]:
         yield from ()
         return self._replica
+
+    def store_here(self, volume_id: str) -> ReplicaStore | None:
+        return self._replica.store
 
 
 @contextmanager

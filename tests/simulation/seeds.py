@@ -31,6 +31,7 @@ MEMBERS_FAILED_ONCE: dict[int, str] = {
     43349: "an old snapshot that had arrived ended the collector's task instead of one attempt of it",
     43973: "the checker of collectors forgot what was committed with the disk of the one node that knew of it",
     45462: "available: a node was removed that alone had the chunk of a late record, which was merged later",
+    47321: "available: the collector took the chunk of a record that only a node had which is no replica any more",
     41759: "a node was told as removed while Raft still counted it: with another's disk lost, two of four voters were left",
 }
 """The same with ``--members``."""

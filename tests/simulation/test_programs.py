@@ -55,6 +55,9 @@ class OneReplica:
         yield from ()
         return self.replica
 
+    def store_here(self, volume_id: str) -> ReplicaStore | None:
+        return self.replica.store
+
 
 class Words:
     """What became of each word."""
