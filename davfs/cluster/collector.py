@@ -100,6 +100,15 @@ class Report:
         """As plain values."""
         return {**asdict(self), "superseded": len(self.superseded)}
 
+    @classmethod
+    def of_wire(cls, values: Mapping[str, Any]) -> Report:
+        """From plain values, without the names; :class:`TypeError` or :class:`KeyError` if they are none of a report."""
+        nodes = {node: Found(**found) for node, found in dict(values["nodes"]).items()}
+        made = cls(**{**values, "nodes": nodes, "superseded": [""] * min(values["superseded"], MOST_SUPERSEDED)})
+        if not (type(made.volume) is str and type(made.began_ns) is int):
+            raise TypeError("its volume or its time is of a wrong type")
+        return made
+
 
 class Collection:
     """One run over one volume, by its ``holder``. ``references`` is this run's own and is closed by whoever made it."""

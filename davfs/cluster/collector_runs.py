@@ -1,5 +1,5 @@
 """When the collector runs on this node: by itself now and then, for the volumes that it holds or may borrow, and when it
-is asked to. The last report of each volume is kept in memory; one run of a volume at a time.
+is asked to. The last report of each volume is kept, over restarts too; one run of a volume at a time.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from davfs.cluster.maintenance import Loan, Maintenance
 from davfs.cluster.replica import Replica
 from davfs.cluster.replicas import Replicas
 from davfs.cluster.site import Site
+from davfs.core.book_port import Book
 from davfs.core.chunk_port import References
 from davfs.core.effects import Protocol_, Sleep
 from davfs.core.errors import DavfsError, Unavailable, VolumeHeld
@@ -43,7 +44,7 @@ class Done:
 
 
 class CollectorRuns:
-    """The runs of one node. ``interval_s``: between two runs of one volume."""
+    """The runs of one node. ``interval_s``: between two runs of one volume; ``book`` keeps the last report of each."""
 
     def __init__(
         self,
@@ -52,6 +53,7 @@ class CollectorRuns:
         maintenance: Maintenance,
         open_references: Callable[[], References],
         interval_s: float = 3600.0,
+        book: Book | None = None,
     ) -> None:
         self._site = site
         self._replicas = replicas
@@ -62,7 +64,9 @@ class CollectorRuns:
         self._superseded: dict[str, dict[str, float]] = {}  # volume -> name of a segment -> since when
         self._running: dict[str, Report] = {}
         self._done: dict[str, Done] = {}
+        self._book = book
         self._last: dict[str, Report] = {}
+        self._load()
         # (the last seq, how many uploads had begun) when it was seen last, and since when that is so
         self._changed: dict[str, tuple[tuple[int, int], float]] = {}
         self._began = site.clock.now()
@@ -72,6 +76,25 @@ class CollectorRuns:
         """volume id -> the run that is under way, else the last one, failed or not."""
         with self._lock:
             return {**self._last, **self._running}
+
+    def _load(self) -> None:
+        for values in self._book.load() if self._book is not None else ():
+            try:
+                report = Report.of_wire(values)
+            except (TypeError, KeyError, ValueError) as error:
+                log.warning("a run of the collector that was kept is not readable: %s", error)
+            else:
+                self._last[report.volume] = report
+
+    def _save(self) -> None:
+        if self._book is None:
+            return
+        with self._lock:
+            kept = [report.wire() for report in self._last.values() if report.volume in self._site.state.volumes]
+        try:
+            self._book.save(kept)
+        except DavfsError as error:
+            log.warning("what the collector did could not be kept: %s", error)
 
     def collect(self, holder: Holder, dry_run: bool = False) -> Protocol_[Report]:
         """One run, now; :class:`Unavailable` while one is under way."""
@@ -130,6 +153,7 @@ class CollectorRuns:
         finally:
             with self._lock:
                 self._last[volume] = self._running.pop(volume)
+            self._save()
 
     def _ripe(self, volume: str, superseded: list[str]) -> list[str]:
         """Those of the names that were superseded for long: whoever wrote a segment ahead has named it by then, or failed."""

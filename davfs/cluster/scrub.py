@@ -11,13 +11,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from davfs.cluster.chunk_read import fetch_missing, read_chunk
 from davfs.cluster.fsck import page
 from davfs.cluster.manifests import chunk_page, named_up_to
 from davfs.cluster.replicas import Replicas
 from davfs.cluster.site import Site
+from davfs.core.book_port import Book
 from davfs.core.effects import Call, Gather, Outcomes, Protocol_, Reply, Sleep
 from davfs.core.errors import ChunkMissing, CorruptData, DavfsError
 from davfs.core.model import MIB, ChunkRef, Position
@@ -78,14 +79,6 @@ class Pass:
         if not (type(made.volume) is str and type(made.verified_ns) is int and type(made.began_ns) is int):
             raise TypeError("its volume or its times are of a wrong type")
         return made
-
-
-class Book(Protocol):
-    """Keeps the last pass of each volume over a restart of the node (``storage/scrub_book.py``)."""
-
-    def load(self) -> Sequence[Mapping[str, Any]]: ...
-
-    def save(self, passes: Sequence[Mapping[str, Any]]) -> None: ...
 
 
 class _Page:

@@ -67,13 +67,13 @@ from davfs.rpc.frames import HttpFrameNetwork
 from davfs.rpc.identity import NodeIdentity, peer_name, peer_of, public_context
 from davfs.rpc.server import RpcServer
 from davfs.storage.age_clock import NAME, AgeClock
+from davfs.storage.book import COLLECTIONS, SCRUBS, DiskBook
 from davfs.storage.chunk_store import DiskChunkStore
 from davfs.storage.data_dir import DataDirectory
 from davfs.storage.files import TEMPORARY
 from davfs.storage.raft_journal import RaftJournal
 from davfs.storage.reference_set import ReferenceSet
 from davfs.storage.replica_db import ReplicaDb
-from davfs.storage.scrub_book import ScrubBook
 
 log = logging.getLogger(__name__)
 
@@ -197,7 +197,7 @@ class Node:
         )
 
     def _make_scrub(self, directory: DataDirectory) -> Scrub:
-        limits, book = self.config.limits, ScrubBook(directory.path)
+        limits, book = self.config.limits, DiskBook(directory.path, SCRUBS)
         return Scrub(self.site, self.replicas, limits.scrub_hours * 3600.0, limits.scrub_mib_per_s * MIB, book)
 
     def _make_collector(self, directory: DataDirectory) -> tuple[CollectorRuns, CollectorAdmin]:
@@ -205,7 +205,8 @@ class Node:
             return ReferenceSet(directory.path / f"{TEMPORARY}{next(self._numbers)}")
 
         interval_s = self.config.limits.collect_minutes * 60.0
-        runs = CollectorRuns(self.site, self.replicas, self.gateway.maintenance, scratch, interval_s)
+        book = DiskBook(directory.path, COLLECTIONS)
+        runs = CollectorRuns(self.site, self.replicas, self.gateway.maintenance, scratch, interval_s, book)
         return runs, CollectorAdmin(self.state, runs, self.service.collecting, self.runtime.run, self.runtime.start)
 
     def _up(self, name: str) -> bool:

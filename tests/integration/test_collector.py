@@ -126,6 +126,12 @@ def test_killed_while_it_collects(make_drive: Callable[..., DevCluster]) -> None
     drive.until("the space", lambda: all(_bytes(drive, n) < 15.5 * SIZE for n in (1, 2, 3)), 60)
     _check(drive, files, 3)
 
+    before = drive.command("gc", "status").stdout
+    assert "demo: " in before
+    drive.kill_everything()
+    drive.start()
+    assert "demo: " in drive.command("gc", "status").stdout, "what was done last is told over restarts"
+
 
 def _read_all_the_time(drive: DevCluster, files: dict[str, bytes], stopped: threading.Event) -> None:
     while not stopped.is_set():

@@ -248,7 +248,7 @@ def forgets_late_records(patch: pytest.MonkeyPatch) -> None:
 
 def test_what_a_late_record_names_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     assert named_by_a_late_record(monkeypatch) == 3
-    assert named_by_a_late_record(monkeypatch, forgets_late_records) == 0
+    assert named_by_a_late_record(monkeypatch, forgets_late_records) == 1, "the node that has the record spares its own copy"
 
 
 def renamed_behind_the_scan(monkeypatch: pytest.MonkeyPatch, *mutants: Callable[[pytest.MonkeyPatch], None]) -> list[str]:
