@@ -3,7 +3,9 @@
 A gateway sends a request again, under the same request id, when a holder's answer is lost. Where a later holder settled
 the record of the first attempt meanwhile (``late.py``), a conflict copy stands beside the file although nothing
 conflicted. The settlement keeps the copy's inode and etag as the reply to a request id of its own; the record of the
-attempt that succeeds removes the copy, if it shows exactly what that attempt writes and nobody touched it since.
+attempt that succeeds removes the copy, if it shows exactly what that attempt writes and nobody touched it since. A COPY names
+no content of its own: what its source was at the time of an earlier attempt is no conflict with what it is now, and the source
+had it until somebody overwrote it there, so the copy goes whatever it shows.
 """
 
 from __future__ import annotations
@@ -53,13 +55,14 @@ def enter(holder: Holder, paths: Sequence[Path], caller: Caller) -> Protocol_[Ti
     raise Unavailable("a conflict copy is renamed again and again; try later")
 
 
-def copy_to_remove(holder: Holder, view: IndexView, caller: Caller, etag: str) -> Entry | None:
-    """The conflict copy that a record which writes content of that etag takes away; for whoever came in by ``enter``.
+def copy_to_remove(holder: Holder, view: IndexView, caller: Caller, etag: str | None) -> Entry | None:
+    """The conflict copy that a record which writes content of that etag (None: any) takes away; for whoever came in by
+    ``enter``.
 
     None if it holds anything else, was written, moved or given a property since it was made, or is locked: it stays.
     """
     found = _find(view, caller)
-    if found is None or found[1].etag != etag:
+    if found is None or etag not in (None, found[1].etag):
         return None
     path, entry = found
     try:

@@ -113,7 +113,7 @@ def _copy_gated(
         gone = tree.content_version(view, replaced)
         parent = tree.require_parent(view, target)
         share.take_tree(view, entry, shallow)
-        late = None if entry.is_directory else attempts.copy_to_remove(holder, view, caller, entry.etag)
+        late = None if entry.is_directory else attempts.copy_to_remove(holder, view, caller, None)
     work = TreeCopy(entry, shallow, holder.site.clock.wall_ns(), mtime_ns)
     use = holder.site.in_use.begin(holder.credentials.volume)  # what is staged is no trash
     staged: list[str] = []  # the version under which the top stands in the trash, once it does

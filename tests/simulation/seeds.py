@@ -23,6 +23,7 @@ FAILED_ONCE: dict[int, str] = {
     9372: "the checker took a conflict copy of a COPY that nobody was answered for one of the PUT that wrote its source",
     9639: "an attempt succeeded after the first was settled as a conflict copy, as in 4564",
     21216: "a node that had been behind fetched a chunk that was overwritten meanwhile, after the collector's last run",
+    21688: "a COPY sent again after its source was overwritten left its first attempt as a conflict copy",
 }
 
 MEMBERS_FAILED_ONCE: dict[int, str] = {

@@ -159,6 +159,15 @@ def test_a_move_of_the_copy_at_the_same_moment_waits_for_the_attempt_or_it_for_t
     agree(stage)
 
 
+def test_a_copy_whose_source_was_overwritten_before_it_was_sent_again_leaves_none() -> None:
+    op = ("copy", ("a",), ("b",), True)
+    stage = settled(op)
+    assert stage.ask("node-2", ("put", ("a",), AFTER)).outcome == ("ok", False)
+    ask(stage, op, "once")
+    assert (copies(stage), names(stage)["b"]) == ([], len(AFTER))
+    assert stage.failures() == []
+
+
 def test_two_attempts_that_were_late_make_one_copy_and_the_third_takes_it_away() -> None:
     stage = settled()
     _leave_late(stage, LATER_HOLDER, PUT, "once", "node-3")
