@@ -56,10 +56,11 @@ def test_every_method_of_the_flows_is_open_to_programs_or_left_out_on_purpose() 
     """A holder that is a program runs the same flows: what they call of nodes it must be allowed to."""
     source = Path(davfs.cluster.service.__file__).read_text()
     served = set(re.findall(r'^            "((?:replica|chunk)\.\w+)": self', source, re.M))
-    collector = {  # nodes alone collect and scrub
+    of_nodes = {  # which alone collect, scrub and keep replicas
         "chunk.collect_begin", "chunk.collect_page", "chunk.collect_remove", "chunk.held", "replica.named", "replica.standing",
+        "replica.take_late",
     }
-    assert served - collector == set(VOLUME_METHODS)
+    assert served - of_nodes == set(VOLUME_METHODS)
 
 
 def test_a_token_lives_and_ends(programs: Programs) -> None:
