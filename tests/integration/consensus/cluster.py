@@ -190,10 +190,10 @@ class Cluster:
         wanted = set(requests)
         for name, node in self.nodes.items():
             machine = self.machines[name]
-            assert node.wait_applied(functools.partial(machine.has, wanted), timeout), (
-                name,
-                sorted(wanted - machine.values.keys())[:5],
-            )
+            if not node.wait_applied(functools.partial(machine.has, wanted), timeout):
+                missing = {n: sorted(wanted - self.machines[n].values.keys())[:5] for n in self.nodes}
+                at = {n: (one.applied_index, one.leader, one.is_leader) for n, one in self.nodes.items()}
+                raise AssertionError(f"{name} does not apply everything; missing: {missing}; applied, leader: {at}")
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             ledgers = [list(self.machines[name].values.items()) for name in self.nodes]
