@@ -108,10 +108,16 @@ def made(cluster: PartedCluster, number: int, path: str) -> bool:
     return beside(cluster, number, lambda client: client.request("MKCOL", path).ok)
 
 
+def holder_of_new_volume(cluster: PartedCluster) -> str:
+    """Make the volume ``demo`` and take it; refused until all nodes have joined, a moment after they serve."""
+    create = ("volume", "create", "demo", "--consistency", "available")
+    cluster.until("all nodes", lambda: cluster.davfs(1, *create, check=False), 30)
+    cluster.until("the volume", lambda: made(cluster, 1, "shared"), 30)
+    return str(cluster.davfs(1, "volume", "show", "demo", "--json")["holder"])
+
+
 def test_both_sides_of_a_cut_write_and_all_of_it_is_there(parted: PartedCluster) -> None:
-    parted.davfs(1, "volume", "create", "demo", "--consistency", "available")
-    parted.until("the volume", lambda: made(parted, 1, "shared"), 30)
-    holder = parted.davfs(1, "volume", "show", "demo", "--json")["holder"]
+    holder = holder_of_new_volume(parted)
     cut_off = int(holder.removeprefix("node-"))
     others = [number for number in parted.numbers if number != cut_off]
 
@@ -160,9 +166,7 @@ def test_both_sides_of_a_cut_write_and_all_of_it_is_there(parted: PartedCluster)
 
 
 def test_who_lost_its_place_while_cut_off_hands_over_what_it_alone_acknowledged(parted: PartedCluster) -> None:
-    parted.davfs(1, "volume", "create", "demo", "--consistency", "available")
-    parted.until("the volume", lambda: made(parted, 1, "shared"), 30)
-    holder = parted.davfs(1, "volume", "show", "demo", "--json")["holder"]
+    holder = holder_of_new_volume(parted)
     cut_off = int(holder.removeprefix("node-"))
     others = [number for number in parted.numbers if number != cut_off]
     parted.cut(cut_off)
