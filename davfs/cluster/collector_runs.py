@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from threading import Lock
 
-from davfs.cluster import trash, uploads
+from davfs.cluster import books, trash, uploads
 from davfs.cluster.collector import Collection, Report
 from davfs.cluster.holder import Holder
 from davfs.cluster.maintenance import Loan, Maintenance
@@ -65,8 +65,7 @@ class CollectorRuns:
         self._running: dict[str, Report] = {}
         self._done: dict[str, Done] = {}
         self._book = book
-        self._last: dict[str, Report] = {}
-        self._load()
+        self._last = {report.volume: report for report in books.taken(book, Report.of_wire)}
         # (the last seq, how many uploads had begun) when it was seen last, and since when that is so
         self._changed: dict[str, tuple[tuple[int, int], float]] = {}
         self._began = site.clock.now()
@@ -77,24 +76,11 @@ class CollectorRuns:
         with self._lock:
             return {**self._last, **self._running}
 
-    def _load(self) -> None:
-        for values in self._book.load() if self._book is not None else ():
-            try:
-                report = Report.of_wire(values)
-            except (TypeError, KeyError, ValueError) as error:
-                log.warning("a run of the collector that was kept is not readable: %s", error)
-            else:
-                self._last[report.volume] = report
-
     def _save(self) -> None:
-        if self._book is None:
-            return
         with self._lock:
-            kept = [report.wire() for report in self._last.values() if report.volume in self._site.state.volumes]
-        try:
-            self._book.save(kept)
-        except DavfsError as error:
-            log.warning("what the collector did could not be kept: %s", error)
+            known = self._site.state.volumes
+            kept = [report.wire() for report in self._last.values() if report.volume in known]
+        books.keep(self._book, kept)
 
     def collect(self, holder: Holder, dry_run: bool = False) -> Protocol_[Report]:
         """One run, now; :class:`Unavailable` while one is under way."""

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from davfs.cluster import books
 from davfs.cluster.chunk_read import fetch_missing, read_chunk
 from davfs.cluster.fsck import page
 from davfs.cluster.manifests import chunk_page, named_up_to
@@ -114,8 +115,7 @@ class Scrub:
         self._rate = rate
         self._stopped = False
         self._book = book
-        self.passes: dict[str, Pass] = {}  # volume -> its last pass
-        self._load()
+        self.passes = {made.volume: made for made in books.taken(book, Pass.of_wire)}  # volume -> its last pass
 
     def stop(self) -> None:
         self._stopped = True
@@ -165,24 +165,10 @@ class Scrub:
             log.warning("volume %s: scrub: %s", made.volume, made.found)
         self._save()
 
-    def _load(self) -> None:
-        for values in self._book.load() if self._book is not None else ():
-            try:
-                made = Pass.of_wire(values)
-            except (TypeError, KeyError) as error:
-                log.warning("a pass of the scrub that was kept is not readable: %s", error)
-            else:
-                self.passes[made.volume] = made
-
     def _save(self) -> None:
-        if self._book is None:
-            return
         known = self._site.state.volumes
-        ended = [made.wire() for made in list(self.passes.values()) if made.volume in known and (made.done or made.error)]
-        try:
-            self._book.save(ended)
-        except DavfsError as error:
-            log.warning("what the scrub found could not be kept: %s", error)
+        made = [one for one in list(self.passes.values()) if one.volume in known and (one.done or one.error)]
+        books.keep(self._book, [one.wire() for one in made])
 
     def volume(self, volume: str, store: ReplicaStore, verify: bool, found: Findings | None = None) -> Protocol_[Findings]:
         """One pass over one volume."""

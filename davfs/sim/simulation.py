@@ -225,13 +225,13 @@ class Simulation:
         return not any(store.late for store in stores.values()) and caught_up(stores)
 
     def _stores(self) -> dict[str, ReplicaStore]:
-        nodes = {name: self.cluster.nodes[name] for name in self.cluster.volume.replicas}
-        # A disk that was lost and never filled again is a failure, which was told already: it must not hide itself.
-        return {name: node.stores[VOLUME_ID] for name, node in nodes.items() if VOLUME_ID in node.stores}
+        return {name: self.cluster.nodes[name].stores[VOLUME_ID] for name in self.cluster.volume.replicas}
 
     def _figures(self) -> dict[str, float]:
         operations = self.history.operations
-        store = next(iter(self._stores().values()))
+        # A replica whose disk was lost and never filled again is a failure that was told already: it must not hide itself.
+        nodes = [self.cluster.nodes[name] for name in self.cluster.volume.replicas]
+        store = next(node.stores[VOLUME_ID] for node in nodes if VOLUME_ID in node.stores)
         return {
             "seconds": round(self.loop.now, 1),
             "events": self.loop.steps,

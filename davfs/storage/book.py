@@ -29,6 +29,9 @@ class DiskBook:
         name, self._entries = kind
         self._file = directory / name
 
+    def __str__(self) -> str:
+        return str(self._file)
+
     def load(self) -> list[dict[str, Any]]:
         """The entries that were kept last; none if there is no book, or none that this davfs can read."""
         try:

@@ -210,7 +210,7 @@ def test_everything_comes_back_from_journal_and_snapshot(cluster: Cluster) -> No
 
 
 @pytest.mark.parametrize("cluster", [{"timing": COMPACTING}], indirect=True)
-def test_a_member_that_was_away_gets_a_snapshot(cluster: Cluster) -> None:
+def test_a_member_that_was_away_gets_a_snapshot(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     leader = cluster.leader()
     away = next(name for name in cluster.names if name != leader.name)
     cluster.isolate(away)
@@ -218,8 +218,12 @@ def test_a_member_that_was_away_gets_a_snapshot(cluster: Cluster) -> None:
     requests = [f"r{number}" for number in range(60)]
     for request in requests:
         leader.submit((request, b"x" * 30_000), 5)
+    engine, installed = cluster.nodes[away]._engine, []
+    install = engine._install
+    monkeypatch.setattr(engine, "_install", lambda parcel: (installed.append(parcel.last.index), install(parcel)))
     cluster.heal()
     cluster.settle(requests)
+    assert installed, "what it missed is in no log any more"
     cluster.stop(away)
     cluster.start(away)
     cluster.settle(requests)
